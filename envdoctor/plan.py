@@ -1,0 +1,74 @@
+"""Which probes exist, where they are found in the patient, and which process runs them. Names only: nothing loads.
+
+The doctor never imports the probes. What a probe says of itself must agree with this table; a test compares them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LEVELS = ("quick", "standard", "deep")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One probe as the doctor knows it.
+
+    ``where`` is ``module:attribute`` in the patient, ``fact`` the key of the fact it answers with, ``child`` the
+    process it shares. ``gated``: started only when the device nodes show that asking the driver changes nothing.
+    ``after_import``: asked in a fork of the process that has imported torch.
+    """
+
+    name: str
+    where: str
+    fact: str
+    level: str = "quick"
+    child: str = "static"
+    seconds: float = 10.0
+    gated: bool = False
+    after_import: bool = False
+
+
+def _static(name: str, module: str) -> Planned:
+    function = name.replace("-", "_")
+    return Planned(name, f"envdoctor_probes.{module}:{function}", function)
+
+
+BUILT_IN: tuple[Planned, ...] = (
+    _static("device-nodes", "devices"),
+    _static("host", "host"),
+    _static("resources", "resources"),
+    _static("environment", "environment"),
+    _static("pci-bus", "pci"),
+    _static("kernel-module", "kernel_module"),
+    _static("driver-files", "driver_files"),
+    _static("packages", "packages"),
+    _static("torch-path", "torch_path"),
+    _static("torch-build", "torch_build"),
+    _static("torch-files", "torch_files"),
+    _static("compile-tools", "compile_tools"),
+    Planned("cuda-driver", "envdoctor_probes.cuda_driver:cuda_driver", "cuda_driver", child="libcuda", gated=True),
+    Planned("cuda-runtime", "envdoctor_probes.cuda_runtime:cuda_runtime", "cuda_runtime", child="cudart", gated=True),
+    Planned("nvidia-smi", "envdoctor_probes.nvidia_smi:nvidia_smi", "nvidia_smi", child="nvidia-smi", gated=True),
+    Planned(
+        "torch-import", "envdoctor_probes.torch_import:torch_import", "torch_import", "standard", "torch", seconds=90.0
+    ),
+    Planned(
+        "torch-settings", "envdoctor_probes.torch_settings:torch_settings", "torch_settings", "standard", "torch",
+        seconds=20.0, after_import=True,
+    ),
+    Planned(
+        "torch-cuda", "envdoctor_probes.torch_cuda:torch_cuda", "torch_cuda", "standard", "torch",
+        seconds=30.0, after_import=True,
+    ),
+)  # fmt: skip
+
+
+def for_level(level: str, probes: tuple[Planned, ...] = BUILT_IN) -> tuple[Planned, ...]:
+    """Give the probes that ``level`` runs, the lower levels' included."""
+    return tuple(p for p in probes if LEVELS.index(p.level) <= LEVELS.index(level))
+
+
+def level_of(fact: str, probes: tuple[Planned, ...] = BUILT_IN) -> str:
+    """Give the lowest level at which ``fact`` (a key) is collected; facts of no probe are there from the start."""
+    return next((p.level for p in probes if p.fact == fact), "quick")

@@ -1,0 +1,94 @@
+"""What a rule is: a generator over facts. Its parameters are its inputs, its docstring is its page."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from envdoctor.facts import Fact, key_of, why_unknown
+from envdoctor.finding import Finding, Severity
+
+RuleBody = Callable[..., Iterator[Finding]]
+
+
+class Unknown(Exception):  # noqa: N818 - an answer, not an error
+    """Raised by a rule that cannot judge: the words become the check's reason."""
+
+
+class NotApplicable(Exception):  # noqa: N818 - an answer, not an error
+    """Raised by a rule whose subject is not there: the words become the check's reason."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One parameter of a rule: which fact it wants, and whether it can do without."""
+
+    name: str
+    fact: type[Fact]
+    optional: bool
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule and what it declares about itself.
+
+    ``explained_by``: ids that, when they fire, are the cause of this one; the first that fired ranks first.
+    ``essential``: while it is unknown the verdict is never ok. ``severity``: of its findings, unless they say else.
+    """
+
+    body: RuleBody
+    severity: Severity
+    group: str
+    essential: bool = False
+    explained_by: tuple[str, ...] = ()
+    home: str = "envdoctor"
+
+    @property
+    def id(self) -> str:
+        """The one id: the function's name in kebab case."""
+        return self.body.__name__.replace("_", "-")
+
+    @property
+    def page(self) -> str:
+        """The docstring: the page that ``explain`` shows."""
+        return inspect.cleandoc(self.body.__doc__ or "")
+
+    @property
+    def summary(self) -> str:
+        """The first line of the page: what is true when it fires."""
+        return self.page.partition("\n")[0]
+
+    @cached_property
+    def inputs(self) -> tuple[Input, ...]:
+        """The facts that the parameters name, in order."""
+        hints = typing.get_type_hints(self.body)
+        return tuple(_input(name, hints[name]) for name in inspect.signature(self.body).parameters)
+
+
+def _input(name: str, hint: object) -> Input:
+    kinds = [each for each in typing.get_args(hint) or (hint,) if each is not type(None)]
+    if len(kinds) != 1 or not (isinstance(kinds[0], type) and issubclass(kinds[0], Fact)):
+        raise TypeError(f"parameter {name!r} must be a fact or `Fact | None`, not {hint!r}")
+    return Input(name, kinds[0], optional=len(typing.get_args(hint)) > 0)
+
+
+def rule(
+    *, severity: Severity, group: str, essential: bool = False, explained_by: tuple[str, ...] = ()
+) -> Callable[[RuleBody], Rule]:
+    """Turn a generator over facts into a rule; see ``Rule`` for what the arguments mean."""
+
+    def wrap(body: RuleBody) -> Rule:
+        return Rule(body, severity, group, essential, explained_by)
+
+    return wrap
+
+
+def known(fact: Fact, name: str) -> typing.Any:
+    """Give the value of a field, or end the rule as unknown with the reason that was recorded."""
+    value = getattr(fact, name)
+    if value is None:
+        raise Unknown(why_unknown(fact, name) or f"{key_of(type(fact))}.{name} is not known")
+    return value

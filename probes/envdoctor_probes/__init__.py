@@ -1,0 +1,25 @@
+"""[payload] Probes: what runs in the patient. Standard library only; torch and pynvml inside functions.
+
+A probe reads, parses and returns a fact; it never judges. ``PROBES`` is loaded by name, one subject at a time.
+"""
+
+PROBES = (
+    "envdoctor_probes.devices:device_nodes",
+    "envdoctor_probes.host:host",
+    "envdoctor_probes.resources:resources",
+    "envdoctor_probes.environment:environment",
+    "envdoctor_probes.pci:pci_bus",
+    "envdoctor_probes.kernel_module:kernel_module",
+    "envdoctor_probes.driver_files:driver_files",
+    "envdoctor_probes.packages:packages",
+    "envdoctor_probes.torch_path:torch_path",
+    "envdoctor_probes.torch_build:torch_build",
+    "envdoctor_probes.torch_files:torch_files",
+    "envdoctor_probes.compile_tools:compile_tools",
+    "envdoctor_probes.cuda_driver:cuda_driver",
+    "envdoctor_probes.cuda_runtime:cuda_runtime",
+    "envdoctor_probes.nvidia_smi:nvidia_smi",
+    "envdoctor_probes.torch_import:torch_import",
+    "envdoctor_probes.torch_settings:torch_settings",
+    "envdoctor_probes.torch_cuda:torch_cuda",
+)
