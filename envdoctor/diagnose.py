@@ -1,0 +1,168 @@
+"""examine(snapshot) -> Report: run the rules, say why some could not judge, find the cause to read first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from envdoctor.facts import Fact, key_of
+from envdoctor.finding import Check, Confidence, Finding, Ignored, Report, Severity, Status, Verdict
+from envdoctor.outcome import Absent, Got
+from envdoctor.plan import LEVELS, level_of
+from envdoctor.rule import Input, NotApplicable, Rule, Unknown
+
+if TYPE_CHECKING:
+    from envdoctor.snapshot import ProbeResult, Snapshot
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rules run. ``only`` and ``skip`` hold ids or groups; ``ignore`` maps an id to who ignores it and why."""
+
+    only: frozenset[str] = frozenset()
+    skip: frozenset[str] = frozenset()
+    ignore: Mapping[str, Ignored] = field(default_factory=dict)
+
+    def reason_to_skip(self, rule: Rule) -> str | None:
+        """Say why ``rule`` does not run, or None when it does."""
+        names = {rule.id, rule.group}
+        if self.only and not names & self.only:
+            return "not selected by --only"
+        return f"left out by --skip {min(names & self.skip)}" if names & self.skip else None
+
+
+class NotSupplied(Exception):  # noqa: N818 - becomes a status
+    """A rule's input is missing: which status that makes, and the reason."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def examine(snapshot: Snapshot, rules: Iterable[Rule] | None = None, selection: Selection | None = None) -> Report:
+    """Judge a snapshot: run every rule that its facts allow and put the findings in the order to read them.
+
+    Pure: the same snapshot and rules give the same report. A rule that raises makes its own check unknown and
+    nothing else. ``rules`` default to the built-in ones.
+    """
+    chosen = tuple(rules) if rules is not None else _built_in()
+    selection = selection or Selection()
+    checks: list[Check] = []
+    findings: list[Finding] = []
+    for rule in chosen:
+        check, found = _run(rule, snapshot, selection)
+        checks.append(check)
+        findings.extend(found)
+    ordered = in_reading_order(with_causes(tuple(findings), chosen))
+    primary = next((f.key for f in ordered if f.ignored is None and f.severity is not Severity.INFO), None)
+    return Report(snapshot, ordered, tuple(checks), primary, verdict_of(ordered, checks))
+
+
+def _built_in() -> tuple[Rule, ...]:
+    from envdoctor.rules import RULES
+
+    return RULES
+
+
+def _run(rule: Rule, snapshot: Snapshot, selection: Selection) -> tuple[Check, tuple[Finding, ...]]:
+    status, reason, found = Status.SKIPPED, selection.reason_to_skip(rule), ()
+    if reason is None:
+        status, reason, found = _judge(rule, snapshot)
+    ignored = selection.ignore.get(rule.id)
+    if found and ignored is not None:
+        status, reason = Status.IGNORED, ignored.reason
+        found = tuple(replace(each, ignored=ignored) for each in found)
+    return Check(rule.id, rule.group, rule.essential, status, reason), found
+
+
+def _judge(rule: Rule, snapshot: Snapshot) -> tuple[Status, str, tuple[Finding, ...]]:
+    try:
+        supplied = [supply(each, snapshot) for each in rule.inputs]
+        found = tuple(_complete(each, rule, snapshot) for each in rule.body(*supplied))
+    except NotSupplied as missing:
+        return missing.status, str(missing), ()
+    except NotApplicable as why:
+        return Status.NOT_APPLICABLE, str(why), ()
+    except Unknown as why:
+        return Status.UNKNOWN, str(why), ()
+    except Exception as error:  # noqa: BLE001 - a broken rule is an answer, never an early exit
+        return Status.UNKNOWN, f"the rule itself failed: {type(error).__name__}: {error}", ()
+    return (Status.FIRED, "", found) if found else (Status.PASSED, "", ())
+
+
+def supply(wanted: Input, snapshot: Snapshot) -> Fact | None:
+    """Give the fact a rule asks for; raises ``NotSupplied`` with the reason when a needed one is missing."""
+    fact = snapshot.get(wanted.fact)
+    if fact is not None or wanted.optional:
+        return fact
+    key = key_of(wanted.fact)
+    raise _missing(key, snapshot.probe_for(key), snapshot)
+
+
+def _missing(key: str, result: ProbeResult | None, snapshot: Snapshot) -> NotSupplied:
+    if result is None and LEVELS.index(level_of(key)) > LEVELS.index(snapshot.level):
+        return NotSupplied(Status.SKIPPED, f"needs --level {level_of(key)}")
+    if result is None and snapshot.target.kind == "text":
+        return NotSupplied(Status.SKIPPED, f"this kind of text does not carry {key}")
+    if result is None or isinstance(result.outcome, Got):
+        return NotSupplied(Status.UNKNOWN, f"{key} was not collected")
+    if isinstance(result.outcome, Absent):
+        return NotSupplied(Status.NOT_APPLICABLE, result.outcome.reason)
+    return NotSupplied(Status.UNKNOWN, f"probe {result.name} {result.outcome.name}: {result.outcome.reason}")
+
+
+def _complete(finding: Finding, rule: Rule, snapshot: Snapshot) -> Finding:
+    evidence = tuple(
+        replace(each, freshness=each.freshness or snapshot.freshness(each.fact.partition(".")[0]))
+        for each in finding.evidence
+    )
+    verify = f"envdoctor check --only {rule.id}"
+    fixes = tuple(replace(each, verify=each.verify or verify) for each in finding.fixes)
+    severity = finding.severity or rule.severity
+    return replace(finding, id=rule.id, severity=severity, evidence=evidence, fixes=fixes)
+
+
+def with_causes(findings: tuple[Finding, ...], rules: Iterable[Rule]) -> tuple[Finding, ...]:
+    """Name, in each finding, the fired findings that its rule says explain it, the likeliest first."""
+    explained = {rule.id: rule.explained_by for rule in rules}
+    fired = [f for f in findings if f.ignored is None and f.severity is not Severity.INFO]
+    return tuple(
+        replace(each, caused_by=each.caused_by or _causes(each, explained.get(each.id, ()), fired)) for each in findings
+    )
+
+
+def _causes(finding: Finding, explained_by: tuple[str, ...], fired: list[Finding]) -> tuple[str, ...]:
+    certainty = list(Confidence)
+    ranked = sorted(
+        (f for f in fired if f.id in explained_by and f.key != finding.key),
+        key=lambda f: (f.severity.rank if f.severity else 9, certainty.index(f.confidence), explained_by.index(f.id)),
+    )
+    return tuple(each.key for each in ranked)
+
+
+def in_reading_order(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Sort findings as a person should read them: causes before consequences, errors first, surest first.
+
+    A cause is ranked by the worst of what follows from it, so that the one to fix first leads.
+    """
+    weight = {f.key: sum(f.key in other.caused_by for other in findings) for f in findings}
+    certainty = list(Confidence)
+
+    def place(f: Finding) -> tuple[bool, bool, int, int, int]:
+        rank = f.severity.rank if f.severity else 9
+        return (f.ignored is not None, bool(f.caused_by), rank, certainty.index(f.confidence), -weight[f.key])
+
+    return tuple(sorted(findings, key=place))
+
+
+def verdict_of(findings: Iterable[Finding], checks: Iterable[Check]) -> Verdict:
+    """Give the one word: errors, else undetermined while an essential rule is unknown, else warnings, else ok."""
+    severities = {f.severity for f in findings if f.ignored is None}
+    if Severity.ERROR in severities:
+        return Verdict.ERRORS
+    checks = tuple(checks)
+    judged = any(c.status in {Status.PASSED, Status.FIRED, Status.IGNORED, Status.NOT_APPLICABLE} for c in checks)
+    if not judged or any(c.essential and c.status is Status.UNKNOWN for c in checks):
+        return Verdict.UNDETERMINED
+    return Verdict.WARNINGS if Severity.WARNING in severities else Verdict.OK

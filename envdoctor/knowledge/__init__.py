@@ -1,0 +1,54 @@
+"""Dated, sourced tables and their typed loaders. An empty cell means "not found", never "none".
+
+What the environment says itself (a wheel's pins, a library's symbols, the driver's answer) comes before any row here.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+from dataclasses import dataclass
+from importlib.resources import files
+
+GATHERED = "2026-11-22"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One shipped table: its file, what one row is, and the day it was gathered (ISO 8601)."""
+
+    name: str
+    row: str
+    date: str = GATHERED
+
+
+TABLES: tuple[Table, ...] = (
+    Table("torch_releases.csv", "torch release"),
+    Table("torch_arch.csv", "torch minor x CUDA variant x platform"),
+    Table("cuda_driver.csv", "CUDA toolkit release"),
+    Table("driver_branches.csv", "driver branch x operating system"),
+    Table("cuda_compat.csv", "cuda-compat package x base branch"),
+    Table("cudnn.csv", "cuDNN version x CUDA major"),
+    Table("nccl.csv", "NCCL version"),
+    Table("nccl_known_vars.csv", "NCCL environment variable"),
+    Table("ngc_pytorch.csv", "NGC PyTorch image tag"),
+    Table("ecosystem.csv", "companion package version"),
+    Table("gpu_specs.csv", "GPU model"),
+    Table("reference_results.csv", "published measurement"),
+    Table("xid.csv", "Xid code"),
+    Table("env_vars.toml", "environment variable"),
+    Table("error_messages.toml", "error message"),
+)
+
+
+@functools.cache
+def rows(name: str) -> tuple[dict[str, str], ...]:
+    """Give the rows of a shipped CSV table as dictionaries of strings; raises FileNotFoundError for another name."""
+    text = files(__name__).joinpath("data", name).read_text(encoding="utf-8")
+    return tuple(csv.DictReader(io.StringIO(text)))
+
+
+def cells(text: str) -> tuple[str, ...]:
+    """Split a list cell at its semicolons: ``"8.0;8.6"`` -> ``("8.0", "8.6")``."""
+    return tuple(part.strip() for part in text.split(";") if part.strip())
