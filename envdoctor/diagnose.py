@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,8 @@ from envdoctor.plan import LEVELS, level_of
 from envdoctor.rule import Input, NotApplicable, Rule, Unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from envdoctor.snapshot import ProbeResult, Snapshot
 
 
@@ -66,9 +67,10 @@ def _built_in() -> tuple[Rule, ...]:
 
 
 def _run(rule: Rule, snapshot: Snapshot, selection: Selection) -> tuple[Check, tuple[Finding, ...]]:
-    status, reason, found = Status.SKIPPED, selection.reason_to_skip(rule), ()
-    if reason is None:
-        status, reason, found = _judge(rule, snapshot)
+    left_out = selection.reason_to_skip(rule)
+    if left_out is not None:
+        return Check(rule.id, rule.group, rule.essential, Status.SKIPPED, left_out), ()
+    status, reason, found = _judge(rule, snapshot)
     ignored = selection.ignore.get(rule.id)
     if found and ignored is not None:
         status, reason = Status.IGNORED, ignored.reason

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ def read_from(source: str, default: Any = None, *, private: bool = False) -> Any
 def key_of(fact: type) -> str:
     """Give the key that a fact type has in a snapshot: ``TorchBuild`` -> ``torch_build``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", fact.__name__).lower()
+
+
+def fact_fields(fact: type) -> List[str]:
+    """Name the fields of a fact type that hold what was found (not ``sources`` and ``unknown``)."""
+    return [each.name for each in fields(fact) if each.name not in ("sources", "unknown")]
 
 
 def source_of(fact: Fact, name: str) -> str:
