@@ -1,0 +1,99 @@
+"""[payload] The ledger: for each library that torch loads, which copy is declared, bundled, found first and mapped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+from envdoctor.facts import Fact, read_from
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One copy of a library on disk, and the version its file name, header or symbols tell."""
+
+    path: str = ""
+    version: Optional[str] = None
+    owner: Optional[str] = None  # the distribution whose RECORD lists it
+    via: str = ""  # rpath, runpath, LD_LIBRARY_PATH, LD_PRELOAD, ld.so.cache, default, already-loaded
+    requested_by: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One library: the same question asked in six places. An empty place says in ``unknown`` of the fact why."""
+
+    name: str = ""  # cudart, cudnn, cudnn_graph, nccl, cublas, …
+    soname: str = ""  # libcudnn.so.9
+    declared: Optional[str] = None  # "nvidia-cudnn-cu12 ==9.1.0.70"
+    declared_version: Optional[str] = None
+    installed_version: Optional[str] = None  # of the distribution that declares it
+    bundled: Tuple[Copy, ...] = ()  # in torch/lib or nvidia/*/lib
+    first: Optional[Copy] = None  # what the loader would find first, and why
+    mapped: Tuple[str, ...] = ()  # in a process that imported torch, or a running job
+    api_version: Optional[str] = None  # cudnnGetVersion, ncclGetVersion
+    driver_limit: Optional[str] = None  # what the driver allows
+    needed_versions: Tuple[str, ...] = ()  # symbol versions that requesters need from it
+    missing_versions: Tuple[str, ...] = ()  # those that ``first`` does not define
+    needed_symbols_missing: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unresolved:
+    """A compiled extension that needs symbols which this torch does not export."""
+
+    path: str = ""
+    distribution: str = ""
+    symbols: Tuple[str, ...] = ()  # at most 20
+    count: int = 0
+    only_abi_differs: bool = False
+    needs_missing: Tuple[str, ...] = ()  # sonames that nothing provides
+
+
+@dataclass(frozen=True)
+class Libraries(Fact):
+    """The version ledger, from the loader's search order as this environment has it."""
+
+    rows: Tuple[LedgerRow, ...] = read_from("loader's search order", ())
+    missing: Tuple[str, ...] = read_from("loader's search order", ())  # sonames that torch needs and nothing provides
+    preload: Tuple[str, ...] = read_from("LD_PRELOAD, /etc/ld.so.preload", ())
+    library_path: Tuple[str, ...] = read_from("LD_LIBRARY_PATH", ())
+    unresolved: Tuple[Unresolved, ...] = read_from("undefined symbols of extensions against torch/lib", ())
+    glibc: Optional[str] = read_from("os.confstr")
+    glibcxx_newest: Optional[str] = read_from("verdef of libstdc++.so.6")
+    openmp: Tuple[Copy, ...] = read_from("loader's search order: libgomp, libiomp5, libomp", ())
+
+    def row(self, name: str) -> Optional[LedgerRow]:
+        """Give the row of one library, or None."""
+        for each in self.rows:
+            if each.name == name:
+                return each
+        return None
+
+
+@dataclass(frozen=True)
+class MappedLibraries(Fact):
+    """Shared objects mapped after ``import torch``, in the order of their addresses' first appearance."""
+
+    paths: Tuple[str, ...] = read_from("/proc/self/maps after import torch", ())
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """One compiler found on the machine."""
+
+    path: str = ""
+    version: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Toolkit(Fact):
+    """CUDA toolkits, compilers and library configuration outside the Python environment."""
+
+    cuda_home: Optional[str] = read_from("CUDA_HOME, CUDA_PATH")
+    cuda_home_exists: Optional[bool] = read_from("CUDA_HOME, CUDA_PATH")
+    nvcc: Tuple[Compiler, ...] = read_from("PATH, CUDA_HOME, /usr/local/cuda*", ())
+    host_compiler: Optional[Compiler] = read_from("CC, CXX, PATH: version by file name and its own files")
+    cudnn_headers: Tuple[Copy, ...] = read_from("cudnn_version.h outside the environment", ())
+    nccl_conf: Tuple[Tuple[str, str], ...] = read_from("/etc/nccl.conf, NCCL_CONF_FILE", ())
+    nccl_conf_path: Optional[str] = read_from("/etc/nccl.conf, NCCL_CONF_FILE")
