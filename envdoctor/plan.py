@@ -16,7 +16,8 @@ class Planned:
 
     ``where`` is ``module:attribute`` in the patient, ``fact`` the key of the fact it answers with, ``child`` the
     process it shares. ``gated``: started only when the device nodes show that asking the driver changes nothing.
-    ``after_import``: asked in a fork of the process that has imported torch.
+    ``after_import``: asked in a fork of the process that has imported torch. ``travels``: whether another patient may
+    be asked too. ``location``: the directory that a plug-in's module is imported from; empty for the payload's own.
     """
 
     name: str
@@ -27,6 +28,8 @@ class Planned:
     seconds: float = 10.0
     gated: bool = False
     after_import: bool = False
+    travels: bool = True
+    location: str = ""
 
 
 def _static(name: str, module: str) -> Planned:
