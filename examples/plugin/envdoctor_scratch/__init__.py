@@ -1,0 +1,1 @@
+"""An example plug-in for envdoctor: is the cluster's scratch file system mounted?"""
