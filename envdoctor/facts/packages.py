@@ -24,14 +24,17 @@ class Distribution:
     built_for: str = ""  # a local tag or built-for record: "+cu121", "torch 2.4.1+cu121"
     requires: Tuple[str, ...] = ()
     wheel_tag: str = ""
+    build: str = ""  # conda's build string, "py3.11_cuda12.1_cudnn8.9.2_0"
+    channel: str = ""  # conda's channel, by name
 
 
 @dataclass(frozen=True)
 class SharedFile:
-    """One file that two distributions say is theirs."""
+    """One file that two distributions say is theirs; ``same_content``: their records name one hash."""
 
     path: str = ""
     owners: Tuple[str, ...] = ()
+    same_content: bool = False
 
 
 @dataclass(frozen=True)
