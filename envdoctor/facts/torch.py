@@ -70,7 +70,10 @@ class TorchFiles(Fact):
 
 @dataclass(frozen=True)
 class Shadow:
-    """A file that hides a module: ``name`` is found at ``path`` before ``hidden`` (or the standard library)."""
+    """A file that hides a module: ``name`` is found at ``path`` before ``hidden``.
+
+    ``hidden`` is None when the standard library's module is hidden, or when there is no other torch behind it.
+    """
 
     name: str = ""
     path: str = ""
@@ -83,6 +86,7 @@ class TorchPath(Fact):
     """What ``import torch`` would find, in order."""
 
     found: Tuple[str, ...] = read_from("module search path", ())  # every torch on the path, first one wins
+    namespaces: Tuple[str, ...] = read_from("module search path", ())  # of these, folders without __init__.py
     shadows: Tuple[Shadow, ...] = read_from("module search path", ())
 
 
