@@ -118,7 +118,7 @@ def evidence(facts: tuple[Evidence, ...], look: Look) -> Iterator[Line]:
     rows = [
         (
             (look.clean(each.label or each.fact.rpartition(".")[2].replace("_", " ")), ""),
-            (look.value(each.value), "strong"),
+            (look.value(each.value), ""),
             (look.clean(each.source), "quiet"),
         )
         for each in facts
@@ -154,9 +154,9 @@ def one_fix(fix: Fix, label: str, look: Look) -> Iterator[Line]:
     title, note = look.clean(fix.title), look.clean(", ".join(_touches(fix)))
     gap = look.width - cells(lead + title) - cells(note)
     if gap >= GAP:
-        yield ((lead, "strong"), (title, "strong"), (" " * gap, ""), (note, "quiet"))
+        yield ((lead, "strong"), (title, ""), (" " * gap, ""), (note, "quiet"))
     else:
-        yield from paragraph(title, look.width, style="strong", first=((lead, "strong"),), indent=cells(lead))
+        yield from paragraph(title, look.width, first=((lead, "strong"),), indent=cells(lead))
         yield from paragraph(note, look.width, style="quiet", indent=cells(lead))
     for command in fix.commands:
         yield (("      ", ""), (look.command(command.shell), "command"))

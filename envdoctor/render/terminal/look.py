@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 Span = tuple[str, str]
 Line = tuple[Span, ...]
 
-# Readable on light and on dark backgrounds: no yellow, no white, nothing bright.
+# Readable on light and on dark backgrounds: no yellow, white or cyan on the one, no blue on the other, nothing bright.
 STYLES = {
     "head": "bold",
     "error": "bold red",
     "warning": "bold magenta",
-    "info": "blue",
+    "info": "bold",
     "ok": "green",
     "unknown": "bold",
     "command": "bold",

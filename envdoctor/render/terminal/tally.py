@@ -62,7 +62,7 @@ def verdict(report: Report, look: Look) -> Iterator[Line]:
     """Say the one thing to take home, and for what is undetermined, which command would tell."""
     kind = {Verdict.OK: "ok", Verdict.WARNINGS: "warning", Verdict.ERRORS: "error"}.get(report.verdict, "unknown")
     first = ((look.glyph(kind), kind), (" ", ""))
-    yield from paragraph(look.clean(_sentence(report)), look.width, style=kind, first=first, indent=2)
+    yield from paragraph(look.clean(_sentence(report)), look.width, style="strong", first=first, indent=2)
     yield from _undecided(report, look)
 
 
