@@ -45,7 +45,7 @@ class Gpu:
     """One card. Temperatures in degrees Celsius, power in watts, clocks in MHz, memory in MiB.
 
     ``unknown`` says, by field, what NVML answered instead of a value ("Not Supported", "Function Not Found");
-    ``lost`` is true when NVML says that the GPU is lost.
+    ``lost`` is true when NVML says that the GPU is lost, ``hung`` when it did not answer in time.
     """
 
     index: int = 0
@@ -75,7 +75,7 @@ class Gpu:
     power_limit_default_watts: Optional[float] = None
     power_limit_max_watts: Optional[float] = None
     ecc_enabled: Optional[bool] = None
-    ecc_pending: Optional[bool] = None
+    ecc_enabled_after_reboot: Optional[bool] = None
     ecc_corrected_volatile: Optional[int] = None
     ecc_uncorrected_volatile: Optional[int] = None
     ecc_uncorrected_aggregate: Optional[int] = None
@@ -90,7 +90,7 @@ class Gpu:
     pcie_width_max: Optional[int] = None
     pcie_replays: Optional[int] = None
     mig_enabled: Optional[bool] = None
-    mig_pending: Optional[bool] = None
+    mig_enabled_after_reset: Optional[bool] = None
     mig_devices: Tuple[MigDevice, ...] = ()
     compute_mode: Optional[str] = None  # default, exclusive-process, prohibited
     persistence: Optional[bool] = None
@@ -102,6 +102,7 @@ class Gpu:
     fabric_status: Optional[str] = None
     numa_node: Optional[int] = None
     lost: bool = False
+    hung: bool = False
     unknown: Dict[str, str] = field(default_factory=dict)
 
 

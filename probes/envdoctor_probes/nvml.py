@@ -1,0 +1,119 @@
+"""[payload] gpu-state: what NVML reports of each card. A card that hangs or is lost does not cost the rest."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Dict, List, Optional, Tuple
+
+from envdoctor.facts.nvml import Gpu, GpuState
+from envdoctor.probe import Context, NotThere, probe
+from envdoctor_probes.devices import device_nodes
+from envdoctor_probes.nvml_questions import ask_all, words
+
+__all__ = ["gpu_state", "open_nvml"]
+
+SECONDS_PER_GPU = 2.5
+
+
+def open_nvml(context: Context) -> Any:
+    """Import pynvml where asking NVML changes nothing; raises ``NotThere`` with the reason elsewhere."""
+    if not device_nodes.collect(context).may_ask_driver:
+        raise NotThere("no NVIDIA device node: asking NVML could create one")
+    import pynvml
+
+    if not hasattr(pynvml, "nvmlDeviceGetHandleByIndex"):
+        raise NotThere(f"{getattr(pynvml, '__file__', 'pynvml')} is not nvidia-ml-py's pynvml")
+    return pynvml
+
+
+@probe(child="nvml", seconds=13.0)
+def gpu_state(context: Context) -> GpuState:
+    """Ask NVML about the driver and every card; answers after each card."""
+    nv = open_nvml(context)
+    started = time.monotonic()
+    with context.calling("NVML"):
+        refused = _start(nv)
+        if refused is not None:
+            return refused
+        values = _system(nv)
+        gpus: List[Gpu] = []
+        for index in range(values["count"] or 0):
+            gpus.append(_one_gpu(nv, index))
+            context.so_far(GpuState(gpus=tuple(gpus), **values))
+    return GpuState(gpus=tuple(gpus), seconds=time.monotonic() - started, **values)
+
+
+def _start(nv: Any) -> Optional[GpuState]:
+    try:
+        nv.nvmlInit()
+    except Exception as error:
+        code = getattr(error, "value", None)
+        return GpuState(init_code=code, init_words=words(error), library=_mapped("libnvidia-ml"))
+    return None
+
+
+def _system(nv: Any) -> Dict[str, Any]:
+    unknown: Dict[str, str] = {}
+
+    def ask(name: str, *functions: str) -> Any:
+        for function in functions:
+            try:
+                return getattr(nv, function)()
+            except Exception as error:  # noqa: PERF203 - an old driver lacks the newer name
+                unknown[name] = words(error)
+        return None
+
+    cuda = ask("cuda_version", "nvmlSystemGetCudaDriverVersion_v2", "nvmlSystemGetCudaDriverVersion")
+    return {
+        "init_code": 0,
+        "driver_version": _text(ask("driver_version", "nvmlSystemGetDriverVersion")),
+        "nvml_version": _text(ask("nvml_version", "nvmlSystemGetNVMLVersion")),
+        "cuda_version": None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}",
+        "count": ask("count", "nvmlDeviceGetCount"),
+        "library": _mapped("libnvidia-ml"),
+        "unknown": unknown,
+    }
+
+
+def _one_gpu(nv: Any, index: int) -> Gpu:
+    """Ask one card in a thread that is left behind when the card does not answer in time."""
+    answer: List[Gpu] = []
+    steps = ["nvmlDeviceGetHandleByIndex"]
+
+    def ask() -> None:
+        try:
+            handle = nv.nvmlDeviceGetHandleByIndex(index)
+        except Exception as error:
+            lost = getattr(error, "value", None) == nv.NVML_ERROR_GPU_IS_LOST
+            answer.append(Gpu(index=index, lost=lost, unknown={"handle": words(error)}))
+            return
+        answer.append(ask_all(nv, handle, index, steps.append))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(SECONDS_PER_GPU)
+    if answer:
+        return answer[0]
+    return Gpu(index=index, hung=True, unknown={steps[-1]: f"no answer within {SECONDS_PER_GPU} s"})
+
+
+def _text(value: Any) -> Optional[str]:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _mapped(name: str) -> Optional[str]:
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+            return parse_mapped(file.read(), name)
+    except OSError:
+        return None
+
+
+def parse_mapped(maps: str, name: str) -> Optional[str]:
+    """Give the path of the first mapped file whose name starts with ``name``, from the text of /proc/PID/maps."""
+    for line in maps.splitlines():
+        path: Tuple[str, str, str] = line.partition("/")
+        if path[2].rpartition("/")[2].startswith(name):
+            return "/" + path[2]
+    return None
