@@ -29,9 +29,10 @@ def gpu_fabric(context: Context) -> GpuFabric:
             count = nv.nvmlDeviceGetCount()
         except Exception as error:
             raise NotThere(f"NVML does not start: {words(error)}") from error
-        links = tuple(
-            _pair(nv, handles, a, b, unknown) for a in range(len(handles)) for b in range(a + 1, len(handles))
-        )
+        # A lost card refuses its handle: its place stays, and the others are asked.
+        handles = [_ask(unknown, "links", lambda n=number: nv.nvmlDeviceGetHandleByIndex(n)) for number in range(count)]
+        pairs = [(a, b) for a in range(count) for b in range(a + 1, count) if handles[a] and handles[b]]
+        links = tuple(_pair(nv, handles, a, b, unknown) for a, b in pairs)
         context.so_far(GpuFabric(links=links, unknown=dict(unknown)))
         nvlinks = tuple(_nvlinks(nv, each, unknown) if each else () for each in handles)
         context.so_far(GpuFabric(links=links, nvlinks=nvlinks, unknown=dict(unknown)))
