@@ -1,0 +1,195 @@
+"""torch releases, the wheels they were published as, and the companions that pair with them: typed rows.
+
+A wheel's own requirements come before any row here; the rows answer where the metadata is silent.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from envdoctor.knowledge import cells, rows
+from envdoctor.knowledge.cuda import cuda_minor
+
+Python = tuple[int, ...]
+
+# cubins of a lower minor do not serve these, although they are of the same major (torch/cuda/__init__.py)
+NOT_SERVED_BY_LOWER_MINOR = frozenset({(5, 3), (6, 2), (7, 2), (8, 7), (10, 1)})
+PAIRING_KINDS = frozenset({"exact_pin", "range", "compatible_release", "documented_pair", "none"})
+
+
+@dataclass(frozen=True, slots=True)
+class TorchRelease:
+    """One release: the Pythons it has wheels for, its CUDA variants, and what it was published with.
+
+    ``variants`` is the official matrix, ``extra_variants`` lie on the index outside of it, ``triton`` is a specifier.
+    """
+
+    version: Version
+    python_min: Python
+    python_max: Python
+    default_cuda: str
+    variants: tuple[str, ...]
+    extra_variants: tuple[str, ...]
+    torchvision: str
+    torchaudio: str
+    triton: str
+    source: str
+
+    def supports(self, python: Python) -> bool:
+        """Tell whether the release has a wheel for this Python."""
+        return self.python_min <= python[:2] <= self.python_max
+
+
+@dataclass(frozen=True, slots=True)
+class TorchWheelCode:
+    """The device code of the wheels of one minor, CUDA variant and set of platforms."""
+
+    torch: tuple[int, ...]
+    variant: str
+    platforms: tuple[str, ...]
+    cubins: tuple[tuple[int, ...], ...]
+    source: str
+
+    def runs_on(self, capability: str) -> bool:
+        """Tell whether a GPU of this compute capability has code in the wheel (PTX, which needs a JIT, left out)."""
+        wanted = numbers(capability)
+        if wanted in self.cubins or wanted in NOT_SERVED_BY_LOWER_MINOR:
+            return wanted in self.cubins
+        return any(each[0] == wanted[0] and each <= wanted for each in self.cubins)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Which torch one version of a companion wants; ``torch`` None: it declares none and runs with any."""
+
+    package: str
+    version: str
+    torch: SpecifierSet | None
+    kind: str
+    source: str
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Turn ``"3.11"`` into ``(3, 11)``; the first two parts that are digits."""
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+
+
+def specifier(text: str) -> str:
+    """Give a requirement cell as a specifier: a bare version means exactly that one."""
+    return text if not text or text[0] in "=<>~!" else f"=={text}"
+
+
+def cuda_of(variant: str) -> tuple[int, ...]:
+    """Give the CUDA version that a variant names: ``"cu126"`` -> ``(12, 6)``; ``"cpu"`` -> ``()``."""
+    digits = variant.removeprefix("cu")
+    return (int(digits[:-1]), int(digits[-1])) if digits.isdigit() and len(digits) > 1 else ()
+
+
+def variant_of(cuda: str) -> str:
+    """Give the variant that a CUDA version is published as: ``"12.6"`` -> ``"cu126"``."""
+    found = cuda_minor(cuda)
+    return f"cu{found[0]}{found[1]}" if found else "cpu"
+
+
+@functools.cache
+def releases() -> tuple[TorchRelease, ...]:
+    """Give the releases of the table, the newest first."""
+    found = [
+        TorchRelease(
+            Version(row["torch"]), numbers(row["python_min"]), numbers(row["python_max"]), row["default_pypi_cuda"],
+            cells(row["cuda_variants"]), cells(row["cuda_variants_extra"]), row["torchvision"], row["torchaudio"],
+            specifier(row["triton"]), row["source"],
+        )
+        for row in rows("torch_releases.csv")
+    ]  # fmt: skip
+    return tuple(sorted(found, key=lambda each: each.version, reverse=True))
+
+
+def release(version: Version) -> TorchRelease | None:
+    """Give the row of a final release; None for a pre-release, a source build, and what the table does not hold."""
+    if version.is_prerelease:
+        return None
+    wanted = Version(version.base_version)
+    return next((each for each in releases() if each.version == wanted), None)
+
+
+@functools.cache
+def wheel_code() -> tuple[TorchWheelCode, ...]:
+    """Give the device code of every published wheel that was read."""
+    return tuple(
+        TorchWheelCode(
+            numbers(row["torch"]), row["cuda_variant"], _platforms(row["platform"]),
+            tuple(numbers(each) for each in cells(row["sm_list"])), row["source"],
+        )
+        for row in rows("torch_arch.csv")
+    )  # fmt: skip
+
+
+def _platforms(cell: str) -> tuple[str, ...]:
+    return tuple("windows" if each == "windows" else each for each in cell.split("+"))
+
+
+def code_of(version: Version, variant: str, platform: str) -> TorchWheelCode | None:
+    """Give the device code of one wheel; None where it is not known."""
+    return next(
+        (
+            each
+            for each in wheel_code()
+            if each.torch == version.release[:2] and each.variant == variant and platform in each.platforms
+        ),
+        None,
+    )
+
+
+@functools.cache
+def _pairings(package: str) -> tuple[Pairing, ...]:
+    told = [
+        Pairing(package, row["version"], _torch_of(row), row["kind"], row["source"])
+        for row in rows("ecosystem.csv")
+        if row["package"] == package and row["kind"] in PAIRING_KINDS
+    ]
+    # Where the companion's own metadata was not gathered, the release it was published with says the same.
+    return (*told, *_published_with(package))
+
+
+def _torch_of(row: dict[str, str]) -> SpecifierSet | None:
+    text = row["torch_constraint"]
+    return None if row["kind"] == "none" or not text else SpecifierSet(text)
+
+
+def _published_with(package: str) -> tuple[Pairing, ...]:
+    if package not in {"torchvision", "torchaudio"}:
+        return ()
+    return tuple(
+        Pairing(package, text, SpecifierSet(f"=={each.version}"), "exact_pin", each.source)
+        for each in releases()
+        if (text := each.torchvision if package == "torchvision" else each.torchaudio)
+    )
+
+
+def pairing(package: str, version: Version) -> Pairing | None:
+    """Say which torch a final release of a companion wants; None for source builds and what no row names."""
+    if version.is_prerelease:
+        return None
+    public = Version(version.public)
+    return next((each for each in _pairings(package) if _names(each.version, public)), None)
+
+
+def _names(cell: str, version: Version) -> bool:
+    if cell.endswith(".*"):
+        return version in SpecifierSet(f"=={cell}")
+    try:
+        return Version(cell) == version
+    except InvalidVersion:
+        return False
+
+
+def companions_for(version: Version) -> dict[str, str]:
+    """Give the torchvision and torchaudio that were published with a torch release, where the table names them."""
+    found = release(version)
+    pairs = {"torchvision": found.torchvision, "torchaudio": found.torchaudio} if found else {}
+    return {name: text for name, text in pairs.items() if text}

@@ -1,0 +1,121 @@
+"""From "needs another torch" to the commands that work in this environment, with wheels that exist for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from packaging.version import InvalidVersion, Version
+
+from envdoctor.finding import Command, Fix, Safety
+from envdoctor.knowledge.torch import companions_for
+from envdoctor.remedy.installer import NEW_VENV, Installer, belongs_to_the_system, from_conda, installer_for, quoted
+from envdoctor.remedy.wheels import INDEX, Wheel, cpu_wheel, same_build, torch_wheel
+
+if TYPE_CHECKING:
+    from envdoctor.facts.packages import Packages
+
+__all__ = ["Wheel", "change_torch", "cpu_wheel", "install", "install_again", "same_build", "torch_specs", "torch_wheel"]
+
+
+def install(
+    packages: Packages,
+    specs: tuple[str, ...],
+    index_variant: str = "",
+    *,
+    title: str = "",
+    again: bool = False,
+    alone: bool = False,
+) -> Fix:
+    """Install ``specs`` into the environment that ``packages`` describes.
+
+    ``index_variant`` (``cu126``, ``cpu``) names the PyTorch index to take them from; ``again``: even what is there,
+    ``alone``: without dependencies.
+    """
+    installer = installer_for(packages)
+    index = f"{INDEX}/{index_variant}" if index_variant else ""
+    commands = (*_before(installer), installer.install(specs, index, again=again, alone=alone))
+    return Fix(title or f"Install {', '.join(specs)}", commands, _safety(packages), _changes(packages))
+
+
+def install_again(packages: Packages, specs: tuple[str, ...], index_variant: str = "", *, title: str = "") -> Fix:
+    """Install exactly these files again, and nothing beside them."""
+    return install(packages, specs, index_variant, title=title, again=True, alone=True)
+
+
+def remove(packages: Packages, names: tuple[str, ...], *, title: str, times: int = 1, then: Fix | None = None) -> Fix:
+    """Remove distributions (``times`` over, where one name is there twice), then do what ``then`` says."""
+    gone = installer_for(packages).uninstall(names)
+    commands = (gone,) * times + (then.commands if then else ())
+    return Fix(title, commands, _safety(packages), _changes(packages))
+
+
+def torch_specs(packages: Packages, wheel: Wheel) -> tuple[str, ...]:
+    """Name torch and those of its companions that are installed, as they were published together.
+
+    Over another build of the same release the variant is part of the version, or nothing would be installed.
+    """
+    tag = f"+{wheel.variant}" if _same_release(packages.version("torch"), wheel.torch) else ""
+    pairs = companions_for(wheel.torch)
+    beside = tuple(f"{name}=={pairs[name]}{tag}" for name in pairs if packages.find(name))
+    return (f"torch=={wheel.torch}{tag}", *beside)
+
+
+def _same_release(have: str | None, wanted: Version) -> bool:
+    try:
+        return have is not None and Version(Version(have).base_version) == wanted
+    except InvalidVersion:
+        return False
+
+
+def change_torch(packages: Packages, wheel: Wheel | None, *, title: str = "") -> tuple[Fix, ...]:
+    """Give the ways to put this wheel in: pip's or uv's, and conda's own where conda brought torch. None: no wheel."""
+    if from_conda(packages):
+        return (_by_conda(packages, wheel), *((_in_a_new_environment(packages, wheel),) if wheel else ()))
+    if wheel is None:
+        return ()
+    words = title or f"Install torch {wheel.torch} for {_spoken(wheel.variant)}"
+    return (install(packages, torch_specs(packages, wheel), wheel.variant, title=words),)
+
+
+def _spoken(variant: str) -> str:
+    return "the CPU" if variant == "cpu" else f"CUDA {variant[2:-1]}.{variant[-1]}"
+
+
+def _by_conda(packages: Packages, wheel: Wheel | None) -> Fix:
+    where = ("--prefix", packages.prefix) if packages.prefix else ()
+    name = "pytorch-cpu" if wheel and wheel.variant == "cpu" else "pytorch-gpu"
+    return Fix(
+        "Let conda change its own torch (PyTorch's channel ended with 2.5: conda-forge builds it now)",
+        (quoted(("conda", "install", *where, "--channel", "conda-forge", "--override-channels"), (name,)),),
+        Safety.SAFE,
+        "this conda environment only",
+    )
+
+
+def _in_a_new_environment(packages: Packages, wheel: Wheel) -> Fix:
+    python = f"{NEW_VENV}/bin/python"
+    pairs = companions_for(wheel.torch)
+    specs = (f"torch=={wheel.torch}", *(f"{name}=={pairs[name]}" for name in pairs if packages.find(name)))
+    create = quoted((packages.executable or "python3", "-m", "venv", NEW_VENV))
+    return Fix(
+        f"Or install torch {wheel.torch} for {_spoken(wheel.variant)} by pip into a new environment",
+        (create, Installer("pip", python).install(specs, wheel.index)),
+        Safety.DISRUPTIVE,
+        f"a new virtual environment in {NEW_VENV}; conda's stays as it is",
+    )
+
+
+def _before(installer: Installer) -> tuple[Command, ...]:
+    return tuple(quoted(argv) for argv in installer.before)
+
+
+def _safety(packages: Packages) -> Safety:
+    return Safety.SAFE if packages.environment_kind in {"venv", "conda"} else Safety.DISRUPTIVE
+
+
+def _changes(packages: Packages) -> str:
+    if belongs_to_the_system(packages):
+        return f"a new virtual environment in {NEW_VENV}; the system's Python stays as it is"
+    where = "this environment only, undoable" if _safety(packages) is Safety.SAFE else "this Python's own packages"
+    lock = (packages.lock_file or "").rpartition("/")[2]
+    return f"{where}; {lock} still names the old build: change it there too, or it comes back" if lock else where
