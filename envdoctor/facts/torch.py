@@ -38,13 +38,15 @@ class TorchBuild(Fact):
     # What a CUDA build that calls itself 2.9.0 without a local tag is known by:
     has_libtorch_cuda: Optional[bool] = read_from("torch/lib/libtorch_cuda.so")
     conda_build: Optional[str] = read_from("conda-meta/pytorch-*.json build string")
+    # The NumPy headers that torch was compiled with: built with those of 1.x it cannot use NumPy 2.
+    numpy_headers_major: Optional[int] = read_from("torch/lib/libtorch_python.so .rodata")
 
 
 @dataclass(frozen=True)
 class DamagedFile:
     """A file that is not what its distribution's RECORD says.
 
-    ``problem``: missing, empty, size, lfs-pointer, not-elf, other-machine.
+    ``problem``: missing, empty, size, lfs-pointer, not-elf, other-machine, unreadable.
     """
 
     path: str = ""

@@ -21,20 +21,26 @@ class CondaPackage(NamedTuple):
     record: str
 
 
-def read_conda(prefix: str) -> Tuple[CondaPackage, ...]:
-    """Give the packages of this prefix by name; none when it is no conda environment."""
+def read_names(prefix: str) -> Tuple[CondaPackage, ...]:
+    """Give the packages of this prefix by name, from file names alone; none when it is no conda environment."""
     folder = os.path.join(prefix, "conda-meta")
     try:
         names = sorted(os.listdir(folder))
     except OSError:
         return ()
-    return tuple(_read(folder, name) for name in names if name.endswith(".json") and name.count("-") >= 2)
+    return tuple(_parse(folder, name) for name in names if name.endswith(".json") and name.count("-") >= 2)
 
 
-def _read(folder: str, file_name: str) -> CondaPackage:
+def read_conda(prefix: str) -> Tuple[CondaPackage, ...]:
+    """Give the packages of this prefix with their channels, for which each record's first lines are read."""
+    return tuple(
+        each._replace(channel=parse_channel(read_text(each.record, HEAD_BYTES) or "")) for each in read_names(prefix)
+    )
+
+
+def _parse(folder: str, file_name: str) -> CondaPackage:
     name, version, build = file_name[: -len(".json")].rsplit("-", 2)
-    path = os.path.join(folder, file_name)
-    return CondaPackage(normalise(name), version, build, parse_channel(read_text(path, HEAD_BYTES) or ""), path)
+    return CondaPackage(normalise(name), version, build, "", os.path.join(folder, file_name))
 
 
 def parse_channel(head: str) -> str:

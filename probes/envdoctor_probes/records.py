@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from envdoctor_probes.metadata import read_text
 
@@ -23,14 +23,17 @@ def read_record(info: str) -> Optional[str]:
     return read_text(os.path.join(info, "RECORD"), MOST_BYTES)
 
 
-def parse_record(text: str) -> Iterator[Entry]:
-    """Give the entries of a RECORD. A path with a comma is quoted; the csv module is too slow for 15,000 lines."""
+def parse_record(text: str, matters: Callable[[str], bool] = bool) -> Iterator[Entry]:
+    """Give the entries of a RECORD whose path ``matters``.
+
+    A path with a comma is quoted; the csv module is too slow for 15,000 lines.
+    """
     for line in text.splitlines():
         rest, _, size = line.rpartition(",")
         path, _, digest = rest.rpartition(",")
         if path[:1] == '"':
             path = path[1:-1].replace('""', '"')
-        if path:
+        if matters(path):
             yield Entry(path, digest, int(size) if size.isdigit() else None)
 
 
