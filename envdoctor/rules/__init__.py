@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from envdoctor.rules import devices
+
 if TYPE_CHECKING:
     from envdoctor.rule import Rule
 
-RULES: tuple[Rule, ...] = ()
+RULES: tuple[Rule, ...] = (*devices.RULES,)
 RETIRED: frozenset[str] = frozenset()

@@ -1,0 +1,1 @@
+"""Ways out: from what is needed to the commands that bring it about, for each installer and operating system."""

@@ -1,0 +1,180 @@
+"""Ways to get a driver, a newer one, or one whose halves agree again, for each operating system and surrounding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from envdoctor.finding import Command, Fix, Safety
+
+if TYPE_CHECKING:
+    from envdoctor.facts.host import Host
+
+DEBIAN_LIKE = frozenset({"debian", "linuxmint", "pop", "raspbian", "kali"})
+RED_HAT_LIKE = frozenset({"rhel", "centos", "rocky", "almalinux", "ol", "amzn"})
+SUSE_LIKE = frozenset({"sles", "opensuse-leap", "opensuse-tumbleweed"})
+FALLBACK_BRANCH = 580  # the long-term branch of the day the tables were gathered
+
+
+def shell(*lines: str) -> tuple[Command, ...]:
+    """Make commands for a person to paste; they need root or judgement, so no program runs them."""
+    return tuple(Command(None, line) for line in lines)
+
+
+def place(host: Host | None) -> str:
+    """Say where a driver command must be typed: a driver always belongs to the host, never to a container."""
+    if host and host.wsl:
+        return "windows"
+    if host and host.jetson:
+        return "jetson"
+    return "host" if host and host.container not in {None, "none"} else "here"
+
+
+def install_driver(host: Host | None, branch: int | None = None, *, verb: str = "Install") -> Fix:
+    """Put a driver of ``branch`` or newer on this machine; ``verb`` is Install or Raise."""
+    number = branch or FALLBACK_BRANCH
+    what = f"{verb} the NVIDIA driver{' to' if verb == 'Raise' else ','} {number} or newer"
+    match place(host):
+        case "windows":
+            return windows_driver(number)
+        case "jetson":
+            return jetpack()
+        case "host":
+            title = f"{what}, on the host (a container uses the host's driver)"
+            return _fix(title, shell(*_packages("", number)), "the host's driver")
+        case _:
+            return _fix(what, shell(*_packages((host and host.os_id) or "", number)), "the machine's driver")
+
+
+def _fix(title: str, commands: tuple[Command, ...], changes: str) -> Fix:
+    return Fix(title, commands, Safety.DISRUPTIVE, changes, needs_root=True, needs_reboot=True)
+
+
+def _packages(os_id: str, branch: int) -> tuple[str, ...]:
+    if os_id == "ubuntu":
+        return ("sudo apt-get update", f"sudo apt-get install nvidia-driver-{branch}-server", "sudo reboot")
+    if os_id in DEBIAN_LIKE:
+        return ("sudo apt-get update", f"sudo apt-get install cuda-drivers-{branch}", "sudo reboot")
+    if os_id in RED_HAT_LIKE:
+        return (f"sudo dnf module install nvidia-driver:{branch}-dkms", "sudo reboot")
+    if os_id == "fedora":
+        return ("sudo dnf install cuda-drivers", "sudo reboot")
+    if os_id in SUSE_LIKE:
+        return ("sudo zypper install cuda-drivers", "sudo reboot")
+    return (f"sudo apt-get install nvidia-driver-{branch}-server  # Ubuntu; else the distribution's package of it",)
+
+
+def windows_driver(branch: int) -> Fix:
+    """Renew the driver of Windows: WSL takes its libcuda from there, and a Linux driver inside would shadow it."""
+    return Fix(
+        f"Install NVIDIA's driver {branch} or newer in Windows (never a Linux driver inside WSL), then restart WSL",
+        shell("wsl.exe --shutdown"),
+        Safety.DISRUPTIVE,
+        "the Windows driver; every WSL session ends",
+    )
+
+
+def jetpack() -> Fix:
+    """Renew the system image of a Jetson, which carries its driver."""
+    return Fix(
+        "Upgrade JetPack: on Jetson the driver comes with the system image",
+        shell("cat /etc/nv_tegra_release", "sudo apt-get update && sudo apt-get install nvidia-jetpack"),
+        Safety.DISRUPTIVE,
+        "the system image",
+        needs_root=True,
+        needs_reboot=True,
+    )
+
+
+def load_module() -> Fix:
+    """Load the kernel module that is on disk already."""
+    return Fix(
+        "Load the NVIDIA kernel module that is installed",
+        shell("sudo modprobe nvidia", "sudo dmesg | grep -i -E 'nvidia|nvrm' | tail"),
+        Safety.ADMIN,
+        "the running kernel's modules",
+        needs_root=True,
+    )
+
+
+def make_nodes() -> Fix:
+    """Create the device nodes as the driver's own tool does."""
+    return Fix(
+        "Create the device nodes with the driver's own tool",
+        shell("sudo nvidia-modprobe -c 0 -u", "ls -l /dev/nvidia*"),
+        Safety.ADMIN,
+        "/dev",
+        needs_root=True,
+    )
+
+
+def reboot(why: str) -> Fix:
+    """Restart the machine, so that the kernel loads the module that belongs to the installed libraries."""
+    return Fix(
+        why, shell("sudo reboot"), Safety.DISRUPTIVE, "every running program ends", needs_root=True, needs_reboot=True
+    )
+
+
+def reload_modules() -> Fix:
+    """Swap the kernel modules without a restart, once nothing uses the GPUs."""
+    return Fix(
+        "Or, without a restart: stop everything that uses the GPUs, then load the new modules",
+        shell("sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia && sudo modprobe nvidia && nvidia-smi"),
+        Safety.DISRUPTIVE,
+        "every program on the GPUs must end first",
+        needs_root=True,
+    )
+
+
+def reload_uvm() -> Fix:
+    """Load nvidia-uvm afresh: what a suspend or a half upgrade leaves broken."""
+    return Fix(
+        "Reload the nvidia-uvm module, once nothing uses the GPUs",
+        shell("sudo rmmod nvidia_uvm && sudo modprobe nvidia_uvm"),
+        Safety.DISRUPTIVE,
+        "every program on the GPUs must end first",
+        needs_root=True,
+    )
+
+
+def start_fabric_manager(host: Host | None, driver_version: str | None) -> tuple[Fix, ...]:
+    """Install the fabric manager of exactly this driver and start it."""
+    where = " on the host" if place(host) == "host" else ""
+    start = Fix(
+        f"Start the fabric manager{where}",
+        shell("sudo systemctl enable --now nvidia-fabricmanager", "systemctl status nvidia-fabricmanager --no-pager"),
+        Safety.ADMIN,
+        "a system service",
+        needs_root=True,
+    )
+    package = _fabric_package((host and host.os_id) or "", driver_version)
+    install = Fix(
+        f"If it is missing, or of another version: install the fabric manager of exactly the driver's version{where}",
+        shell(package, "sudo systemctl restart nvidia-fabricmanager"),
+        Safety.ADMIN,
+        "a system package and service",
+        needs_root=True,
+    )
+    return (start, install)
+
+
+def _fabric_package(os_id: str, driver_version: str | None) -> str:
+    branch = (driver_version or "").partition(".")[0] or str(FALLBACK_BRANCH)
+    if os_id in RED_HAT_LIKE | {"fedora"}:
+        return f"sudo dnf install nvidia-fabric-manager{'-' + driver_version if driver_version else ''}"
+    exact = f"='{driver_version}-*'" if driver_version else ""
+    return f"sudo apt-get install nvidia-fabricmanager-{branch}{exact}"
+
+
+def cuda_compat(cuda: str) -> Fix:
+    """Put a newer libcuda before the driver's own: forward compatibility, for data-centre GPUs only."""
+    package, directory = cuda.replace(".", "-"), f"/usr/local/cuda-{cuda}/compat"
+    return Fix(
+        f"Keep the driver and use NVIDIA's forward compatibility package for CUDA {cuda} (data-centre GPUs only)",
+        shell(
+            f"sudo apt-get install cuda-compat-{package}",
+            f'export LD_LIBRARY_PATH="{directory}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"',
+        ),
+        Safety.ADMIN,
+        "a system package; the loader's search path of this shell",
+        needs_root=True,
+    )
