@@ -50,6 +50,12 @@ BUILT_IN: tuple[Planned, ...] = (
     _static("torch-build", "torch_build"),
     _static("torch-files", "torch_files"),
     _static("compile-tools", "compile_tools"),
+    _static("kernel-log", "kernel_log"),
+    Planned("gpu-state", "envdoctor_probes.nvml:gpu_state", "gpu_state", child="nvml", seconds=13.0, gated=True),
+    Planned(
+        "gpu-fabric", "envdoctor_probes.nvml_fabric:gpu_fabric", "gpu_fabric", child="nvml-fabric",
+        seconds=14.0, gated=True,
+    ),
     Planned("cuda-driver", "envdoctor_probes.cuda_driver:cuda_driver", "cuda_driver", child="libcuda", gated=True),
     Planned("cuda-runtime", "envdoctor_probes.cuda_runtime:cuda_runtime", "cuda_runtime", child="cudart", gated=True),
     Planned("nvidia-smi", "envdoctor_probes.nvidia_smi:nvidia_smi", "nvidia_smi", child="nvidia-smi", gated=True),

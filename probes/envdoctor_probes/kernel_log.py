@@ -16,7 +16,7 @@ _KEEP_BYTES, _KEEP_EVENTS, _KEEP_LINES = 1 << 20, 200, 40
 _FILES = ("var/log/kern.log", "var/log/messages", "var/log/syslog")
 
 
-@probe(seconds=5.0)
+@probe()
 def kernel_log(context: Context) -> KernelLog:
     """Read the kernel's ring buffer, else the end of the log file that the distribution keeps."""
     refused: List[str] = []
