@@ -63,17 +63,23 @@ def verdict(report: Report, look: Look) -> Iterator[Line]:
     kind = {Verdict.OK: "ok", Verdict.WARNINGS: "warning", Verdict.ERRORS: "error"}.get(report.verdict, "unknown")
     first = ((look.glyph(kind), kind), (" ", ""))
     yield from paragraph(look.clean(_sentence(report)), look.width, style="strong", first=first, indent=2)
-    yield from _undecided(report, look)
+    if report.verdict is Verdict.UNDETERMINED:
+        yield from _undecided(report, look)
 
 
 def _sentence(report: Report) -> str:
-    if report.verdict is Verdict.OK:
-        return "Everything that could be checked is healthy."
     if report.verdict is Verdict.UNDETERMINED:
         return _undetermined(report)
+    unknown = report.count(Status.UNKNOWN)
+    also = f" {many(unknown, 'check')} could not be judged." if unknown else ""
+    if report.verdict is Verdict.OK:
+        return f"Everything that could be checked is healthy.{also}"
+    return f"{_found(report)}. {_start(report)}{also}"
+
+
+def _found(report: Report) -> str:
     found = [f.severity for f in report.active]
-    parts = [many(n, each.value) for each in (Severity.ERROR, Severity.WARNING) if (n := found.count(each))]
-    return f"{', '.join(parts)}. {_start(report)}".strip()
+    return ", ".join(many(n, each.value) for each in (Severity.ERROR, Severity.WARNING) if (n := found.count(each)))
 
 
 def _start(report: Report) -> str:
@@ -81,17 +87,17 @@ def _start(report: Report) -> str:
     if primary is None:
         return ""
     follows = len(consequences(primary, report))
-    also = f" {many(follows, 'other')} should go with it." if follows else ""
-    return f"Start with {primary.key}.{also}"
+    clears = f": fixing it should clear {follows} more" if follows else ""
+    return f"Start with {primary.key}{clears}."
 
 
 def _undetermined(report: Report) -> str:
     undecided = essential_unknown(report)
     if not undecided:
         return "Undetermined: no check could be judged."
-    said = many(len(undecided), "essential check")
-    warned = f" {_start(report)}" if report.primary else ""
-    return f"Undetermined: {said} could not be judged, so this is not a clean bill of health.{warned}"
+    begin = f"{_found(report)}" if report.primary else "nothing wrong was found"
+    verb = "check decides" if len(undecided) == 1 else "checks decide"
+    return f"Undetermined: {begin}, but {len(undecided)} {verb} the rest and could not be judged. {_start(report)}"
 
 
 def essential_unknown(report: Report) -> list[Check]:
@@ -125,5 +131,6 @@ def more(report: Report, look: Look, *, everything: bool) -> Iterator[Line]:
     hints += [each.removeprefix("needs ") for each in deeper]
     hints += ["envdoctor explain ID"]
     items: list[Line] = [((look.clean(each), "quiet"),) for each in hints]
-    items[0] = ((f"More: {items[0][0][0]}", "quiet"),)
+    command = "" if everything and not deeper else "envdoctor check "
+    items[0] = ((f"More: {command}{items[0][0][0]}", "quiet"),)
     yield from flow(items, look.width, between=f" {look.dot} ")
