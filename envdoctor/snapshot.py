@@ -25,12 +25,14 @@ from envdoctor.facts.torch import (
     TorchSettings,
 )
 from envdoctor.outcome import Absent, Crashed, Failed, Got, Outcome, TimedOut
+from envdoctor.plan import LEVELS
 
 SCHEMA = "envdoctor.snapshot/1"
 
 FACTS: tuple[type[Fact], ...] = (
     Host, Resources, Environment, PciBus, DeviceNodes, KernelModule, DriverFiles, NvidiaSmi, CudaDriver, CudaRuntime,
-    GpuState, GpuFabric, KernelLog, Packages, TorchPath, TorchBuild, TorchFiles, TorchImport, TorchCuda, TorchSettings, CompileTools,
+    GpuState, GpuFabric, KernelLog, Packages, TorchPath, TorchBuild, TorchFiles, TorchImport, TorchCuda, TorchSettings,
+    CompileTools,
 )  # fmt: skip
 BY_KEY: dict[str, type[Fact]] = {key_of(each): each for each in FACTS}
 F = TypeVar("F", bound=Fact)
@@ -73,6 +75,7 @@ class Snapshot:
     overhead_seconds: float = 0.0
     plugin_errors: tuple[str, ...] = ()
     tool_version: str = __version__
+    interrupted: bool = False
 
     def get(self, kind: type[F]) -> F | None:
         """Give the fact of this type, or None."""
@@ -126,6 +129,7 @@ def to_plain(snapshot: Snapshot) -> dict[str, Any]:
         "overhead_seconds": round(snapshot.overhead_seconds, 3),
         "probes": [_plain_probe(each) for each in snapshot.probes],
         "plugin_errors": list(snapshot.plugin_errors),
+        "interrupted": snapshot.interrupted,
         "facts": {key: msgspec.to_builtins(fact) for key, fact in snapshot.facts.items()},
     }
 
@@ -147,15 +151,24 @@ def from_plain(plain: Any, *, source: str = "snapshot", kinds: dict[str, type[Fa
     if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
         raise SnapshotError(f"{source}: not a snapshot (expected schema {SCHEMA!r})")
     try:
-        facts = {k: decode_fact(k, v, kinds=kinds) for k, v in dict(plain.get("facts", {})).items() if k in kinds}
-        probes = tuple(_probe_from(each) for each in plain.get("probes", ()))
-        target = msgspec.convert(plain.get("target", {}), Target)
-    except (SnapshotError, msgspec.ValidationError, TypeError, ValueError) as error:
-        raise SnapshotError(f"{source}: {error}") from None
+        return _from_plain(plain, kinds)
+    except (SnapshotError, msgspec.ValidationError, TypeError, ValueError, KeyError, AttributeError) as error:
+        said = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise SnapshotError(f"{source}: {said}") from None
+
+
+def _from_plain(plain: dict[str, Any], kinds: dict[str, type[Fact]]) -> Snapshot:
+    facts = {k: decode_fact(k, v, kinds=kinds) for k, v in dict(plain.get("facts", {})).items() if k in kinds}
+    probes = tuple(_probe_from(each) for each in plain.get("probes", ()))
+    target = msgspec.convert(plain.get("target", {}), Target)
+    level = plain.get("level", "standard")
+    if level not in LEVELS:
+        raise SnapshotError(f"level is {level!r}, expected one of {', '.join(LEVELS)}")
     return Snapshot(
-        target, str(plain.get("level", "standard")), str(plain.get("created", "")), facts, probes,
+        target, level, str(plain.get("created", "")), facts, probes,
         float(plain.get("elapsed_seconds", 0.0)), float(plain.get("overhead_seconds", 0.0)),
-        tuple(plain.get("plugin_errors", ())), str(plain.get("tool", {}).get("version", "")),
+        tuple(map(str, plain.get("plugin_errors", ()))), str(plain.get("tool", {}).get("version", "")),
+        plain.get("interrupted") is True,
     )  # fmt: skip
 
 
@@ -169,15 +182,18 @@ def _probe_from(raw: dict[str, Any]) -> ProbeResult:
     return ProbeResult(str(raw["name"]), str(raw.get("fact", "")), outcome, float(raw.get("seconds", 0.0)))
 
 
-def load(text: bytes | str, *, source: str = "snapshot") -> Snapshot:
-    """Read a snapshot, or the snapshot inside a report, from JSON text; raises ``SnapshotError``."""
+def load(text: bytes | str, *, source: str = "snapshot", kinds: dict[str, type[Fact]] = BY_KEY) -> Snapshot:
+    """Read a snapshot, or the snapshot inside a report, from JSON text; raises ``SnapshotError``.
+
+    ``kinds`` are the facts to read: the built-in ones, or those of plug-ins as well.
+    """
     try:
         plain = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise SnapshotError(f"{source}: not JSON: {error}") from None
     if isinstance(plain, dict) and str(plain.get("schema", "")).startswith("envdoctor.report/"):
         plain = plain.get("facts")
-    return from_plain(plain, source=source)
+    return from_plain(plain, source=source, kinds=kinds)
 
 
 def save(snapshot: Snapshot) -> bytes:
