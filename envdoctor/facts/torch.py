@@ -105,6 +105,8 @@ class TorchImport(Fact):
     where: Optional[str] = read_from("traceback, last frame")
     started_threads: Optional[bool] = read_from("/proc/self/task after the import")
     warnings: Tuple[str, ...] = read_from("warnings during import torch", ())
+    earlier_errors: Tuple[str, ...] = read_from("exceptions that led to the error, nearest first", ())
+    printed: Optional[str] = read_from("sys.stderr during import torch")  # where NumPy says what it cannot raise
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ class TorchCuda(Fact):
 class TorchSettings(Fact):
     """Precision and speed settings, as a fresh process (or this one, when live) has them."""
 
+    fp32_precision: Optional[str] = read_from("torch.backends.fp32_precision")
     matmul_fp32_precision: Optional[str] = read_from("torch.backends.cuda.matmul.fp32_precision")  # ieee, tf32, none
     cudnn_fp32_precision: Optional[str] = read_from("torch.backends.cudnn.conv.fp32_precision")
     float32_matmul_precision: Optional[str] = read_from("torch.get_float32_matmul_precision()")
@@ -151,6 +154,7 @@ class TorchSettings(Fact):
 class CompileTools(Fact):
     """What torch.compile needs on the machine, looked up without running any of it."""
 
-    c_compiler: Optional[str] = read_from("CC, CXX, PATH")
+    c_compiler: Optional[str] = read_from("CC, PATH")
+    cxx_compiler: Optional[str] = read_from("CXX, PATH")
     python_headers: Optional[str] = read_from("sysconfig include directory: Python.h")
     triton_version: Optional[str] = read_from("triton metadata")
