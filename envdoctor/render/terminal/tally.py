@@ -95,9 +95,9 @@ def _undetermined(report: Report) -> str:
     undecided = essential_unknown(report)
     if not undecided:
         return "Undetermined: no check could be judged."
-    begin = f"{_found(report)}" if report.primary else "nothing wrong was found"
-    verb = "check decides" if len(undecided) == 1 else "checks decide"
-    return f"Undetermined: {begin}, but {len(undecided)} {verb} the rest and could not be judged. {_start(report)}"
+    begin = _found(report) or "nothing wrong was found"
+    number = many(len(undecided), "essential check")
+    return f"Undetermined: {begin}, but {number} could not be judged. {_start(report)}"
 
 
 def essential_unknown(report: Report) -> list[Check]:
