@@ -30,6 +30,7 @@ from envdoctor.plan import LEVELS
 SCHEMA = "envdoctor.snapshot/1"
 
 FACTS: tuple[type[Fact], ...] = (
+    Host, Resources, Environment, PciBus, DeviceNodes, KernelModule, DriverFiles, NvidiaSmi, CudaDriver, CudaRuntime,
     GpuState, GpuFabric, KernelLog, Packages, TorchPath, TorchBuild, TorchFiles, TorchImport, TorchCuda, TorchSettings,
     CompileTools,
 )  # fmt: skip
