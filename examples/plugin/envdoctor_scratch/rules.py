@@ -13,13 +13,17 @@ from envdoctor_scratch.facts import ScratchMount
 def scratch_not_mounted(scratch: ScratchMount) -> Iterator[Finding]:
     """The cluster's scratch file system is not mounted.
 
-    What it means: nothing is mounted on /scratch, so that files written there land on the node's own disk.
+    ## What it means
+    Nothing is mounted on /scratch, so that files written there land on the node's own disk.
 
-    Why it matters: that disk is small, slow for many readers, and erased when the job ends.
+    ## Why it matters
+    That disk is small, slow for many readers, and erased when the job ends.
 
-    How it is detected: /proc/mounts has no line for /scratch.
+    ## How it is detected
+    /proc/mounts has no line for /scratch.
 
-    What to do: mount it, or ask the cluster's administrators to.
+    ## What to do
+    Mount it, or ask the cluster's administrators to.
     """
     if known(scratch, "mounted"):
         return
