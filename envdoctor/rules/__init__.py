@@ -1,13 +1,29 @@
-"""The rules: one module a subject, many short rules each. ``RULES`` is the catalogue in the order it is listed."""
+"""The rules: one module a subject, many short rules each. ``RULES`` is the catalogue in the order it is listed.
+
+Each module ends with its own tuple ``RULES``. They are imported when the catalogue is first asked for: ``explain``
+needs one module, and ``--help`` none.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from envdoctor.rules import devices
-
 if TYPE_CHECKING:
     from envdoctor.rule import Rule
 
-RULES: tuple[Rule, ...] = (*devices.RULES,)
+    RULES: tuple[Rule, ...]
+
+MODULES = ("devices",)
 RETIRED: frozenset[str] = frozenset()
+
+
+def __getattr__(name: str) -> object:
+    """Put the catalogue together on first use (PEP 562)."""
+    import importlib
+
+    if name != "RULES":
+        msg = f"module 'envdoctor.rules' has no attribute {name!r}"
+        raise AttributeError(msg)
+    modules = (importlib.import_module(f"envdoctor.rules.{each}") for each in MODULES)
+    globals()[name] = tuple(rule for module in modules for rule in module.RULES)
+    return globals()[name]
