@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,3 +27,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert 0 == done.returncode, done.stdout + done.stderr
     (built,) = out.glob("*.whl")
     return built
+
+
+@pytest.fixture(scope="session")
+def stand(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Give a maker of broken site directories by name (``tests/stands/broken_stacks.py``); each is made once.
+
+    They are shared: a test that changes one copies it first.
+    """
+    if shutil.which("gcc") is None:
+        pytest.skip("the stands' libraries are made with gcc, which is not here")
+    from tests.stands.broken_stacks import build_stand
+
+    folder = tmp_path_factory.mktemp("stands")
+    return lambda name: build_stand(folder, name)
