@@ -1,0 +1,166 @@
+"""Rules about the state of a card: where each fires and where it must not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from envdoctor.facts.nvml import Gpu, GpuFabric, GpuProcess, GpuState, KernelLog, NvLink, XidEvent
+from envdoctor.finding import Severity, Status
+from envdoctor.rule import Rule
+from envdoctor.rules import card_state as rules
+from envdoctor.testing import check
+
+HEALTHY = Gpu(
+    index=0, name="NVIDIA H100 80GB HBM3", pci_address="00000000:19:00.0", compute_capability="9.0",
+    memory_total_mib=81559, memory_used_mib=4, memory_free_mib=81004, utilization_percent=0,
+    sm_clock_mhz=345, sm_clock_max_mhz=1980, sm_clock_application_mhz=1980, sm_clock_default_mhz=1980,
+    event_reasons=("gpu_idle",), temperature_celsius=34, power_watts=71.0, power_limit_watts=700.0,
+    power_limit_enforced_watts=700.0, power_limit_default_watts=700.0, ecc_enabled=True, ecc_uncorrected_volatile=0,
+    ecc_uncorrected_aggregate=0, remap_pending=False, remap_failed=False, retired_pages_pending=False,
+    pcie_generation=5, pcie_generation_max=5, pcie_width=16, pcie_width_max=16, compute_mode="default",
+    persistence=True,
+)  # fmt: skip
+CARD_RULES = [rule for rule in rules.RULES if rule.inputs[0].fact is GpuState]
+
+
+def state(*gpus: Gpu, **values: object) -> GpuState:
+    """Make what NVML would report of these cards."""
+    return replace(GpuState(init_code=0, count=len(gpus), gpus=gpus), **values)  # type: ignore[arg-type]
+
+
+def sick(**values: object) -> GpuState:
+    """Make a machine with one healthy card and one that differs so."""
+    return state(HEALTHY, replace(HEALTHY, index=1, **values))  # type: ignore[arg-type]
+
+
+WORKER = GpuProcess(4242, 30000, "compute", "python")
+FIRES: list[tuple[Rule, dict[str, object], Severity]] = [
+    (rules.gpu_lost, {"lost": True, "unknown": {"handle": "GPU is lost"}}, Severity.ERROR),
+    (rules.gpu_lost, {"hung": True, "unknown": {"temperature_celsius": "no answer within 2.5 s"}}, Severity.ERROR),
+    (rules.ecc_uncorrectable, {"ecc_uncorrected_volatile": 2, "ecc_uncorrected_aggregate": 7}, Severity.ERROR),
+    (rules.row_remap_pending, {"remap_pending": True}, Severity.WARNING),
+    (rules.row_remap_pending, {"remap_pending": None, "retired_pages_pending": True}, Severity.WARNING),
+    (rules.row_remap_failed, {"remap_failed": True}, Severity.ERROR),
+    (rules.gpu_throttled_thermal, {"event_reasons": ("hw_thermal_slowdown",)}, Severity.WARNING),
+    (rules.gpu_throttled_power, {"event_reasons": ("sw_power_cap",)}, Severity.INFO),
+    (rules.gpu_throttled_power, {"event_reasons": ("hw_power_brake_slowdown",)}, Severity.WARNING),
+    (rules.power_limit_lowered, {"power_limit_enforced_watts": 350.0}, Severity.WARNING),
+    (rules.clocks_locked_low, {"sm_clock_application_mhz": 1200}, Severity.WARNING),
+    (rules.pcie_link_degraded, {"pcie_width": 8, "utilization_percent": 100}, Severity.WARNING),
+    (rules.pcie_link_degraded, {"pcie_generation": 1, "utilization_percent": 100}, Severity.WARNING),
+    (rules.persistence_mode_off, {"persistence": False}, Severity.INFO),
+    (rules.gpu_in_use, {"processes": (WORKER,)}, Severity.WARNING),
+    (rules.gpu_memory_low, {"memory_free_mib": 9000}, Severity.WARNING),
+    (rules.exclusive_compute_mode, {"compute_mode": "exclusive-process"}, Severity.INFO),
+    (rules.exclusive_compute_mode, {"compute_mode": "exclusive-process", "processes": (WORKER,)}, Severity.ERROR),
+    (rules.exclusive_compute_mode, {"compute_mode": "prohibited"}, Severity.ERROR),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "severity"), FIRES, ids=[f"{r.id}-{i}" for i, (r, _, _) in enumerate(FIRES)]
+)
+def test_sick_card_is_found_and_named(rule: Rule, values: dict[str, object], severity: Severity) -> None:
+    """Each fault is found on the card that has it, with evidence and a command, and not on its neighbour."""
+    finding = check(rule, sick(**values)).finding
+    assert severity == finding.severity
+    assert finding.subject in {"1", ""}
+    assert finding.evidence
+    assert finding.fixes[0].commands[0].shell
+
+
+@pytest.mark.parametrize("rule", CARD_RULES, ids=lambda rule: rule.id)
+def test_healthy_cards_are_left_alone(rule: Rule) -> None:
+    """On two healthy idle cards each rule passes."""
+    assert Status.PASSED == check(rule, state(HEALTHY, replace(HEALTHY, index=1))).status
+
+
+@pytest.mark.parametrize("rule", CARD_RULES, ids=lambda rule: rule.id)
+def test_silent_nvml_is_unknown_not_healthy(rule: Rule) -> None:
+    """When NVML does not start, nothing about a card is passed."""
+    silent = GpuState(init_code=18, init_words="RM has detected an NVML/RM version mismatch.")
+    assert (Status.UNKNOWN, "NVML does not start: RM has detected an NVML/RM version mismatch.") == (
+        check(rule, silent).status,
+        check(rule, silent).reason,
+    )
+
+
+@pytest.mark.parametrize("rule", [r for r in CARD_RULES if r is not rules.gpu_lost], ids=lambda rule: rule.id)
+def test_question_that_the_driver_lacks_is_unknown(rule: Rule) -> None:
+    """A card of which nothing is known passes no rule: the driver's lack of an answer is no good value."""
+    bare = state(Gpu(index=0))
+    assert Status.UNKNOWN == check(rule, bare).status
+
+
+def test_feature_that_the_board_lacks_is_not_applicable() -> None:
+    """The words "Not Supported" are the board's answer: the rule does not apply."""
+    board = replace(HEALTHY, ecc_uncorrected_volatile=None, unknown={"ecc_uncorrected_volatile": "Not Supported"})
+    assert Status.NOT_APPLICABLE == check(rules.ecc_uncorrectable, state(board)).status
+
+
+def test_idle_link_is_not_called_degraded() -> None:
+    """A link that is slow while the card idles is unknown: idle links slow down on purpose."""
+    assert Status.UNKNOWN == check(rules.pcie_link_degraded, sick(pcie_generation=1)).status
+
+
+def test_old_retired_errors_alone_are_no_finding() -> None:
+    """Errors over the card's life without a new one since the driver was loaded are no fault now."""
+    assert Status.PASSED == check(rules.ecc_uncorrectable, sick(ecc_uncorrected_aggregate=7)).status
+
+
+def test_desktop_on_the_card_is_not_in_use() -> None:
+    """A graphics process alone does not make a card taken."""
+    desktop = GpuProcess(1, 200, "graphics", "Xorg")
+    assert Status.PASSED == check(rules.gpu_in_use, sick(processes=(desktop,))).status
+
+
+def links(*active: bool) -> tuple[NvLink, ...]:
+    """Make the NVLinks of one card."""
+    return tuple(NvLink(number, each) for number, each in enumerate(active))
+
+
+def test_card_with_fewer_links_than_its_neighbours_is_found() -> None:
+    """A card with two of four links down beside a card with all four up is named, with the links."""
+    fabric = GpuFabric(nvlinks=(links(True, True, True, True), links(True, False, True, False)))
+    finding = check(rules.nvlink_down, fabric).finding
+    assert ("1", "1, 3") == (finding.subject, finding.evidence[0].value)
+
+
+@pytest.mark.parametrize(
+    "fabric", [GpuFabric(nvlinks=(links(False, False),) * 2), GpuFabric(nvlinks=(links(True),) * 2)]
+)
+def test_links_that_are_alike_on_all_cards_are_left_alone(fabric: GpuFabric) -> None:
+    """Links that no card uses, or that all use, are how this machine is wired."""
+    assert Status.PASSED == check(rules.nvlink_down, fabric).status
+
+
+def log(*events: XidEvent) -> KernelLog:
+    """Make a kernel log that could be read."""
+    return KernelLog(readable=True, xids=events)
+
+
+@pytest.mark.parametrize(
+    ("event", "severity"),
+    [
+        (XidEvent(79, "0000:3b:00", "GPU has fallen off the bus.", 60.0), Severity.WARNING),
+        (XidEvent(79, "0000:3b:00", "GPU has fallen off the bus.", None), Severity.WARNING),
+        (XidEvent(79, "0000:3b:00", "GPU has fallen off the bus.", 200_000.0), Severity.INFO),
+        (XidEvent(13, "0000:3b:00", "Graphics Exception", 60.0), Severity.INFO),
+        (XidEvent(9999, "0000:3b:00", "new", 60.0), Severity.WARNING),
+    ],
+)
+def test_xid_is_judged_by_code_and_age(event: XidEvent, severity: Severity) -> None:
+    """A fresh hardware Xid warns; the application's own faults and yesterday's lines are info."""
+    finding = check(rules.xid_errors, log(event, event)).finding
+    assert (severity, f"Xid {event.code}, 2 times") == (finding.severity, finding.evidence[0].label)
+
+
+def test_unreadable_kernel_log_is_unknown_with_the_command() -> None:
+    """Without permission the rule says unknown and what to type as root."""
+    refused = KernelLog(readable=False, unknown={"xids": "/dev/kmsg: denied (as root: dmesg | grep NVRM)"})
+    assert (Status.UNKNOWN, "/dev/kmsg: denied (as root: dmesg | grep NVRM)") == (
+        check(rules.xid_errors, refused).status,
+        check(rules.xid_errors, refused).reason,
+    )
