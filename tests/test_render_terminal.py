@@ -240,7 +240,7 @@ def test_value_without_room_wraps_in_its_column() -> None:
     the loader says  /opt/venv/lib/python3.11/site-packages/torch/lib/../../
                      nvidia/cusparse/lib/libcusparse.so.12: undefined symbol:
                      __nvJitLinkComplete_12_4, version libnvJitLink.so.12
-                     import torch
+                     (import torch)
 """
     assert expected in render(report)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from envdoctor.snapshot import Snapshot
 
 ABOUT = {
-    "driver-470-under-cu130": "2 x A100 under driver 470; pip installed a torch built with CUDA 13.0",
+    "driver-470-under-cu130": "4 x A100 under driver 470; pip installed a torch built with CUDA 13.0",
     "broken-import": "L4 in the cloud; the disk was full while cuDNN was unpacked",
     "container-without-gpus": "a container on a machine with 4 x L40S, started without them",
     "wheel-drift": "2 x RTX 4090; torch was upgraded alone, its companions were not",

@@ -11,9 +11,11 @@ from envdoctor.facts.torch import DamagedFile
 from envdoctor.outcome import Absent, Got, Outcome
 from envdoctor.plan import BUILT_IN
 from envdoctor.snapshot import ProbeResult, Snapshot, Target
+from tests.demo_machines import cards, stacks
 from tests.demo_machines import hardware as hw
-from tests.demo_machines import stacks
 
+NOT_ASKED = "no NVIDIA device node: the driver is not asked"
+NVML_NOT_ASKED = "no NVIDIA device node: asking NVML could create one"
 CREATED = "2026-03-30T08:14:22+00:00"
 LIVE = {"nvidia_smi", "cuda_driver", "cuda_runtime", "torch_import", "torch_cuda", "torch_settings"}
 SECONDS = {
@@ -43,13 +45,15 @@ def h100x8_healthy() -> Snapshot:
     """Eight H100 behind four NVSwitches, driver 580, fabric manager running, torch 2.9 for CUDA 12.8."""
     driver, prefix, python = "580.95.05", "/opt/venvs/train", "3.12.3"
     site, name = f"{prefix}/lib/python3.12/site-packages", "NVIDIA H100 80GB HBM3"
+    slots = ("18", "2a", "3a", "5d", "9a", "ab", "ba", "db")
     installed = {**stacks.PLAIN, **stacks.CU128, "torch": "2.9.0+cu128", "torchvision": "0.24.0+cu128"}
     runtime = f"{site}/nvidia/cuda_runtime/lib/libcudart.so.12"
     return record(
         hw.ubuntu("hgx-03", "24.04.3", "6.8.0-79-generic", "2.39"),
         hw.resources("Intel(R) Xeon(R) Platinum 8480C", 224, 2_063_812),
         hw.environment(CUDA_DEVICE_ORDER="PCI_BUS_ID", OMP_NUM_THREADS="14"),
-        hw.bus("2330", ("18", "2a", "3a", "5d", "9a", "ab", "ba", "db"), nvswitches=("06", "07", "08", "09")),
+        hw.bus("2330", slots, nvswitches=("07", "08", "09", "0a")), cards.state(cards.H100, slots, driver, "13.0"),
+        cards.fabric(8, links=18, switch=True), cards.QUIET_LOG,
         hw.nodes(8, nvswitches=4), hw.module(driver, flavor="open", fabric_manager=True), hw.driver_files(driver),
         hw.smi(driver, "13.0", name, 8, 81559, "9.0"), hw.libcuda(driver, "13.0", name, 8, 81079, "9.0"),
         hw.cudart(runtime, "12.8", "13.0", 8), stacks.packages(prefix, python, installed), stacks.path(site),
@@ -61,9 +65,10 @@ def h100x8_healthy() -> Snapshot:
 
 
 def driver_470_under_cu130() -> Snapshot:
-    """Two A100 under the last 470 driver; pip installed the newest torch, which is built with CUDA 13.0."""
+    """Four A100 under the last 470 driver; pip installed the newest torch, which is built with CUDA 13.0."""
     driver, prefix, python = "470.256.02", "/home/mira/venvs/vit", "3.11.9"
     site, name, version = f"{prefix}/lib/python3.11/site-packages", "NVIDIA A100-SXM4-80GB", "2.11.0+cu130"
+    slots = ("01", "41", "81", "c1")
     installed = {**stacks.PLAIN, **stacks.CU130, "cuda-toolkit": "13.0.2", "cuda-bindings": "13.0.3",
                  "torch": version, "torchvision": "0.26.0+cu130"}  # fmt: skip
     words = (
@@ -81,8 +86,10 @@ def driver_470_under_cu130() -> Snapshot:
     return record(
         hw.ubuntu("lab-a100-2", "20.04.6", "5.15.0-139-generic", "2.31"),
         hw.resources("AMD EPYC 7543 32-Core Processor", 64, 515_638),
-        hw.environment(), hw.bus("20b2", ("01", "41")), hw.nodes(2), hw.module(driver), hw.driver_files(driver),
-        hw.smi(driver, "11.4", name, 2, 81251, "8.0"), hw.libcuda(driver, "11.4", name, 2, 81251, "8.0"),
+        hw.environment(), hw.bus("20b2", slots), hw.nodes(4), hw.module(driver), hw.driver_files(driver),
+        cards.state(cards.A100, slots, driver, "11.4"), cards.fabric(4, links=12, version=3, old_driver=True),
+        cards.QUIET_LOG, hw.smi(driver, "11.4", name, 4, 81251, "8.0"),
+        hw.libcuda(driver, "11.4", name, 4, 81251, "8.0"),
         refused, stacks.packages(prefix, python, installed), stacks.path(site),
         stacks.build(site, version, "13.0", stacks.CU130, "3.11"), stacks.files(version, 12908),
         stacks.imported(site, version, 1.71),
@@ -95,7 +102,7 @@ def driver_470_under_cu130() -> Snapshot:
 def cpu_only() -> Snapshot:
     """A laptop without an NVIDIA GPU and the CPU build of torch: healthy."""
     prefix, python, version = "/home/jo/thesis/.venv", "3.12.3", "2.13.0+cpu"
-    site, gone = f"{prefix}/lib/python3.12/site-packages", "no NVIDIA device node: the driver is not asked"
+    site, gone, nvml = f"{prefix}/lib/python3.12/site-packages", NOT_ASKED, NVML_NOT_ASKED
     installed = {**stacks.PLAIN, "torch": version, "torchvision": "0.28.0+cpu"}
     return record(
         hw.ubuntu("thinkpad-jo", "24.04.3", "6.14.0-29-generic", "2.39"),
@@ -107,7 +114,9 @@ def cpu_only() -> Snapshot:
         stacks.files(version, 11980), stacks.imported(site, version, 1.37),
         stacks.sees_nothing("Torch not compiled with CUDA enabled", "AssertionError"),
         stacks.settings(None, None, 8), stacks.tools(None, "3.12"),
-        absent={"nvidia_smi": gone, "cuda_driver": gone, "cuda_runtime": "this torch has no CUDA in it"},
+        cards.CLOSED_LOG,
+        absent={"nvidia_smi": gone, "cuda_driver": gone, "gpu_state": nvml, "gpu_fabric": nvml,
+                "cuda_runtime": "this torch has no CUDA in it"},
         seconds=1.8, python=f"{prefix}/bin/python",
     )  # fmt: skip
 
@@ -124,7 +133,8 @@ def broken_import() -> Snapshot:
     return record(
         hw.ubuntu("vm-l4-train", "22.04.5", "6.8.0-1031-gcp", "2.35", virtualization="kvm"),
         hw.resources("Intel(R) Xeon(R) CPU @ 2.20GHz", 8, 32_089, swap_total_mib=0),
-        hw.environment(), hw.bus("27b8", ("00",), class_code="030200"), hw.nodes(1), hw.module(driver, flavor="open"),
+        hw.environment(), hw.bus("27b8", ("00",)), cards.state(cards.L4, ("00",), driver, "12.8"), cards.fabric(1),
+        cards.QUIET_LOG, hw.nodes(1), hw.module(driver, flavor="open"),
         hw.driver_files(driver), hw.smi(driver, "12.8", name, 1, 23034, "8.9"),
         hw.libcuda(driver, "12.8", name, 1, 22564, "8.9"), hw.cudart(runtime, "12.8", "12.8", 1),
         stacks.packages(prefix, python, installed), stacks.path(site),
@@ -142,7 +152,7 @@ def container_without_gpus() -> Snapshot:
     driver, prefix, python = "570.172.08", "/usr/local", "3.11.13"
     site, version = "/usr/local/lib/python3.11/site-packages", "2.9.0+cu128"
     installed = {**stacks.PLAIN, **stacks.CU128, "torch": version, "torchvision": "0.24.0+cu128"}
-    gone = "no NVIDIA device node: the driver is not asked"
+    gone, nvml = NOT_ASKED, NVML_NOT_ASKED
     words = (
         "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU and installed a driver "
         "from http://www.nvidia.com/Download/index.aspx"
@@ -160,7 +170,8 @@ def container_without_gpus() -> Snapshot:
         environment_of_root, stacks.path(site), stacks.build(site, version, "12.8", stacks.CU128, "3.11"),
         stacks.files(version, 12411), stacks.imported(site, version, 1.49), stacks.sees_nothing(words),
         stacks.settings(91002, "2.27.5", 64), replace(stacks.tools("3.5.0", "3.11"), python_headers=None),
-        absent={"nvidia_smi": gone, "cuda_driver": gone, "cuda_runtime": gone},
+        replace(cards.QUIET_LOG, readable=False, sources={}, unknown={"xids": "/dev/kmsg: Operation not permitted"}),
+        absent={"nvidia_smi": gone, "cuda_driver": gone, "cuda_runtime": gone, "gpu_state": nvml, "gpu_fabric": nvml},
         seconds=2.0, python=f"{prefix}/bin/python",
     )  # fmt: skip
 
@@ -176,7 +187,9 @@ def wheel_drift() -> Snapshot:
     return record(
         hw.ubuntu("sam-desk", "22.04.5", "6.8.0-64-generic", "2.35"),
         hw.resources("AMD Ryzen 9 7950X 16-Core Processor", 32, 128_703), hw.environment(),
-        hw.bus("2684", ("01", "02"), class_code="030000"), hw.nodes(2), hw.module(driver, flavor="open"),
+        hw.bus("2684", ("01", "02"), class_code="030000"),
+        cards.state(cards.RTX_4090, ("01", "02"), driver, "12.9"), cards.fabric(2), cards.QUIET_LOG,
+        hw.nodes(2), hw.module(driver, flavor="open"),
         hw.driver_files(driver), hw.smi(driver, "12.9", name, 2, 24564, "8.9"),
         hw.libcuda(driver, "12.9", name, 2, 24082, "8.9"), hw.cudart(runtime, "12.6", "12.9", 2),
         stacks.packages(prefix, python, installed), stacks.path(site),

@@ -98,18 +98,24 @@ def in_short(finding: Finding, report: Report, look: Look) -> Iterator[Line]:
 def heading(finding: Finding, look: Look) -> Iterator[Line]:
     """Give the title, how sure it is, and the name of the finding."""
     style = finding.severity.value if finding.severity else "error"
-    yield from headline(look.clean(finding.title), finding.confidence.value, style, style, look)
-    yield from paragraph(look.clean(finding.key), look.width, style="quiet", indent=2)
+    title, sure, key = look.clean(finding.title), finding.confidence.value, look.clean(finding.key)
+    if cells(title) + cells(sure) + GAP + 2 <= look.width:
+        yield from headline(title, sure, style, style, look)
+    else:
+        yield from headline(title, "", style, style, look)
+        key = f"{key} {look.dot} {sure}"
+    yield from paragraph(key, look.width, style="quiet", indent=2)
 
 
 def headline(title: str, remark: str, sign: str, style: str, look: Look) -> Iterator[Line]:
     """Give a title behind its sign, and a remark at the right edge, or below where there is no room."""
     first = ((look.glyph(sign), sign), (" ", ""))
     beside = look.width - 2 - cells(title) - cells(remark)
-    if beside >= GAP:
+    if remark and beside >= GAP:
         yield (*first, (title, style), (" " * beside, ""), (remark, "quiet"))
-    else:
-        yield from paragraph(title, look.width, style=style, first=first, indent=2)
+        return
+    yield from paragraph(title, look.width, style=style, first=first, indent=2)
+    if remark:
         yield from paragraph(remark, look.width, style="quiet", indent=2)
 
 
@@ -123,7 +129,7 @@ def evidence(facts: tuple[Evidence, ...], look: Look) -> Iterator[Line]:
         )
         for each in facts
     ]
-    yield from table(rows, look.width, indent=4)
+    yield from table(rows, look.width, indent=4, below="({})")
 
 
 def _affected(finding: Finding, report: Report, look: Look) -> Iterator[Line]:
@@ -157,7 +163,7 @@ def one_fix(fix: Fix, label: str, look: Look) -> Iterator[Line]:
         yield ((lead, "strong"), (title, ""), (" " * gap, ""), (note, "quiet"))
     else:
         yield from paragraph(title, look.width, first=((lead, "strong"),), indent=cells(lead))
-        yield from paragraph(note, look.width, style="quiet", indent=cells(lead))
+        yield from paragraph(f"({note})", look.width, style="quiet", indent=cells(lead))
     for command in fix.commands:
         yield (("      ", ""), (look.command(command.shell), "command"))
 

@@ -82,17 +82,18 @@ def _width(spans: Iterable[Span]) -> int:
     return sum(cells(text) for text, _ in spans)
 
 
-def table(rows: Sequence[Line], width: int, *, indent: int = 0) -> Iterator[Line]:
+def table(rows: Sequence[Line], width: int, *, indent: int = 0, below: str = "{}") -> Iterator[Line]:
     """Align name, value and remark; a remark without room goes under its value, a long value wraps in its column.
 
-    Where not even name and value fit side by side they are put under each other.
+    ``below`` is how a remark is written that stands on a line of its own. Where not even name and value fit side by
+    side, all are put under each other.
     """
     if not rows:
         return
     lead = indent + max(cells(row[0][0]) for row in rows) + GAP
     room = width - lead
     if room < NARROW_VALUE:
-        yield from _stacked(rows, width, indent)
+        yield from _stacked(rows, width, indent, below)
         return
     beside = [cells(row[1][0]) for row in rows if cells(row[1][0]) + GAP + cells(row[2][0]) <= room]
     column = max(beside, default=0)
@@ -104,11 +105,12 @@ def table(rows: Sequence[Line], width: int, *, indent: int = 0) -> Iterator[Line
             continue
         yield from paragraph(value[0], width, style=value[1], first=first, indent=lead)
         if remark[0]:
-            yield from paragraph(remark[0], width, style=remark[1], indent=lead)
+            yield from paragraph(below.format(remark[0]), width, style=remark[1], indent=lead)
 
 
-def _stacked(rows: Sequence[Line], width: int, indent: int) -> Iterator[Line]:
-    for row in rows:
-        for number, (text, style) in enumerate(row):
-            if text:
-                yield from paragraph(text, width, style=style, indent=indent + (GAP if number else 0))
+def _stacked(rows: Sequence[Line], width: int, indent: int, below: str) -> Iterator[Line]:
+    for name, value, remark in rows:
+        yield from paragraph(name[0], width, style=name[1], indent=indent)
+        yield from paragraph(value[0], width, style=value[1], indent=indent + GAP)
+        if remark[0]:
+            yield from paragraph(below.format(remark[0]), width, style=remark[1], indent=indent + GAP)

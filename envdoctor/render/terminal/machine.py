@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from envdoctor.facts.driver import CudaDriver, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import PciBus
 from envdoctor.facts.host import Host
+from envdoctor.facts.nvml import GpuState
 from envdoctor.facts.packages import Packages
 from envdoctor.facts.torch import TorchBuild, TorchCuda, TorchImport
 from envdoctor.outcome import Absent
@@ -79,8 +80,11 @@ def gpus(snapshot: Snapshot) -> str:
 
 
 def _gpu_names(snapshot: Snapshot) -> list[str]:
-    asked, smi, cuda = snapshot.get(CudaDriver), snapshot.get(NvidiaSmi), snapshot.get(TorchCuda)
+    """Give the names as told by the source that sees most: NVML and nvidia-smi do not heed CUDA_VISIBLE_DEVICES."""
+    nvml, smi = snapshot.get(GpuState), snapshot.get(NvidiaSmi)
+    asked, cuda = snapshot.get(CudaDriver), snapshot.get(TorchCuda)
     told = [
+        [each.name or "GPU without a name" for each in nvml.gpus] if nvml else [],
         [each.name for each in smi.gpus] if smi else [],
         [each.name for each in asked.devices] if asked else [],
         list(cuda.device_names) if cuda else [],
@@ -90,8 +94,9 @@ def _gpu_names(snapshot: Snapshot) -> list[str]:
 
 def driver(snapshot: Snapshot) -> str:
     """Name the loaded driver; a machine without an NVIDIA GPU needs none, so nothing is said there."""
-    module, smi = snapshot.get(KernelModule), snapshot.get(NvidiaSmi)
-    version = (module.version if module else None) or (smi.driver_version if smi else None)
+    module, smi, nvml = snapshot.get(KernelModule), snapshot.get(NvidiaSmi), snapshot.get(GpuState)
+    told = (module and module.version, nvml and nvml.driver_version, smi and smi.driver_version)
+    version = next(filter(None, told), None)
     if version:
         return f"driver {version}"
     if gpus(snapshot) == "no NVIDIA GPU":
