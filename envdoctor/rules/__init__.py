@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     RULES: tuple[Rule, ...]
 
-MODULES = ("devices",)
+MODULES = ("devices", "card_state")
 RETIRED: frozenset[str] = frozenset()
 
 
