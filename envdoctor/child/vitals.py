@@ -1,0 +1,147 @@
+"""[payload] Signs of life: which processes descend from one, and whether they got anywhere between two looks.
+
+This always reads the live ``/proc``: it watches processes of this run, never the patient's recorded trees.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from typing import Dict, Iterable, List, Optional, Set, Tuple
+
+_CPU_TICKS = 1  # what taking the samples itself may cost
+_FAULTS = 32
+_KERNEL_LISTS_CHILDREN = os.path.exists("/proc/thread-self/children")
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """What a process and its descendants have used so far; ``written`` leaves out our own stack dumps."""
+
+    pids: Tuple[int, ...] = ()
+    ticks: int = 0
+    faults: int = 0
+    reads: int = 0
+    written: int = 0
+
+    def same_as(self, earlier: Vitals) -> bool:
+        """Tell whether nothing happened since: no CPU, no page faults, no I/O, no process begun or ended."""
+        return (
+            self.pids == earlier.pids
+            and self.ticks - earlier.ticks <= _CPU_TICKS
+            and self.faults - earlier.faults <= _FAULTS
+            and self.reads == earlier.reads
+            and self.written == earlier.written
+        )
+
+
+def look(pid: int, dumped: int = 0) -> Vitals:
+    """Sum up what the process and its descendants have used; ``dumped`` bytes of its output are our own doing."""
+    pids = tuple(sorted([pid, *descendants(pid)]))
+    stats = [found for found in map(_stat, pids) if found]
+    counters = [_io(each) for each in pids]
+    return Vitals(
+        pids,
+        sum(int(n) for stat in stats for n in stat[11:15]),
+        sum(int(n) for stat in stats for n in stat[7:11]),
+        sum(io.get("rchar", 0) + io.get("syscr", 0) for io in counters),
+        sum(io.get("wchar", 0) for io in counters) - dumped,
+    )
+
+
+def state(pid: int) -> str:
+    """Give the process's state letter (``R``, ``S``, ``D``, ``T``, ``Z``), or an empty string."""
+    stat = _stat(pid)
+    return stat[0] if stat else ""
+
+
+def waits_in(pid: int) -> str:
+    """Name the kernel function the process sleeps in, where the kernel tells."""
+    found = _read(f"/proc/{pid}/wchan").strip()
+    return "" if found == "0" else found
+
+
+def descendants(pid: int) -> List[int]:
+    """List the processes that descend from this one, nearest first."""
+    found: List[int] = []
+    parents = [pid]
+    while parents:
+        children = [each for parent in parents for each in children_of(parent)]
+        found += children
+        parents = children
+    return found
+
+
+def children_of(pid: int) -> List[int]:
+    """List the children of a process, from the kernel's own list or else from a look at every process."""
+    if not _KERNEL_LISTS_CHILDREN:
+        return [child for child, parent in _parents().items() if parent == pid]
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:  # it is gone
+        return []
+    return [int(each) for task in tasks for each in _read(f"/proc/{pid}/task/{task}/children").split()]
+
+
+def _parents() -> Dict[int, int]:
+    """Map every process to its parent."""
+    with contextlib.suppress(OSError):
+        numbers = [int(each) for each in os.listdir("/proc") if each.isdigit()]
+        return {number: int(stat[1]) for number, stat in ((n, _stat(n)) for n in numbers) if stat}
+    return {}
+
+
+def marked(mark: str) -> List[int]:
+    """List the processes whose environment, as it was when they began, holds this ``NAME=value``."""
+    wanted, ours = mark.encode(), os.getpid()
+    numbers = [int(each) for each in os.listdir("/proc") if each.isdigit()] if os.path.isdir("/proc") else []
+    return [n for n in numbers if n != ours and wanted in _environment(n)]
+
+
+def _environment(pid: int) -> List[bytes]:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:  # gone, or another user's
+        return []
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Send SIGKILL to each process; one that is gone already, or not ours to end, is let be."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def kill_tree(pid: int) -> None:
+    """Send SIGKILL to a process, its group and its descendants, until a look finds no further one."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    struck: Set[int] = set()
+    while True:
+        found = {pid, *descendants(pid)} - struck
+        if not found:
+            return
+        kill(found)
+        struck |= found
+
+
+def _stat(pid: int) -> Optional[List[str]]:
+    """Give the fields of ``/proc/PID/stat`` from the state on, or None when the process is gone."""
+    words = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return words if len(words) > 20 else None
+
+
+def _io(pid: int) -> Dict[str, int]:
+    pairs = (line.partition(":") for line in _read(f"/proc/{pid}/io").splitlines())
+    return {name: int(value) for name, _, value in pairs}
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

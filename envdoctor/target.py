@@ -1,0 +1,110 @@
+"""Where the patient is: which interpreter is asked, with what around it, and the request that is sent to it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from envdoctor.child.answering import TOKEN
+from envdoctor.child.bootstrap import TEXT
+from envdoctor.probe import Roots
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from envdoctor.plan import Planned
+    from envdoctor.snapshot import Target
+
+_OURS = ("envdoctor", "envdoctor_probes", "pynvml")
+_STARTS_LIKE_NVIDIA_ML_PY = "NVIDIA Corporation"
+
+
+@dataclass(frozen=True)
+class Patient:
+    """An interpreter on this machine and what surrounds it. Without arguments: our own, as we are ourselves.
+
+    ``payload`` maps further top-level names to the directories in which the patient finds them: they need not be
+    installed there. ``options`` reach every probe as ``Context.options``.
+    """
+
+    python: str = field(default_factory=lambda: sys.executable)
+    roots: Roots = field(default_factory=Roots)
+    environ: Mapping[str, str] | None = None
+    cwd: str | None = None
+    payload: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_ours(self) -> bool:
+        """Tell whether this is the interpreter that runs the doctor: only there may plug-ins' own probes run."""
+        return self.python == sys.executable
+
+    def target(self) -> Target:
+        """Give the name under which a report shows this patient."""
+        from envdoctor.snapshot import Target
+
+        return Target("this" if self.is_ours else self.python, "interpreter", self.python)
+
+    def argv(self) -> list[str]:
+        """Give the command line: it writes no bytecode into the patient, and tells where it crashed."""
+        return [self.python, "-B", "-X", "faulthandler", "-c", TEXT]
+
+    def environment(self, token: str) -> dict[str, str]:
+        """Give the patient's environment, unchanged but for the mark by which we know our own processes."""
+        return {**(os.environ if self.environ is None else self.environ), TOKEN: token}
+
+    def request(self, planned: Sequence[Planned], *, answer_fd: int, began: float, seconds: float) -> dict[str, Any]:
+        """Give what the supervisor is told: what to ask, under which roots, and within which time."""
+        payload = {**homes(), **self.payload}
+        return {
+            "payload": payload,
+            "answer_fd": answer_fd,
+            "began": began,
+            "seconds": seconds,
+            "parent": os.getpid(),
+            "roots": asdict(self.roots),
+            "options": dict(self.options),
+            "probes": [_job(each) for each in planned],
+        }
+
+
+def _job(planned: Planned) -> dict[str, Any]:
+    """Give a probe as the supervisor knows it. Only those that import the patient's code get the patient's path."""
+    own = planned.where.startswith("envdoctor_probes.") and planned.child != "torch"
+    return {
+        "name": planned.name,
+        "where": planned.where,
+        "fact": planned.fact,
+        "child": planned.child,
+        "seconds": planned.seconds,
+        "gated": planned.gated,
+        "after_import": planned.after_import,
+        "as_patient": not own,
+    }
+
+
+def homes() -> dict[str, str]:
+    """Map each top-level name that travels with the probes to the directory that holds it."""
+    found = {}
+    for name in _OURS:
+        spec = importlib.util.find_spec(name)
+        if spec is None or not spec.origin:
+            continue
+        origin = Path(spec.origin)
+        if name != "pynvml":
+            found[name] = str(origin.parent.parent)
+        elif _is_nvidia_ml_py(origin):
+            found[name] = str(origin.parent)
+    return found
+
+
+def _is_nvidia_ml_py(origin: Path) -> bool:
+    """Tell NVIDIA's own single-file ``pynvml`` from the unrelated distribution of that name."""
+    if origin.name != "pynvml.py":
+        return False
+    with origin.open(encoding="utf-8", errors="replace") as file:
+        return _STARTS_LIKE_NVIDIA_ML_PY in file.read(2048)
