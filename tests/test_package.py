@@ -171,6 +171,15 @@ def test_plugin_takes_part_in_a_check(doctor: Path) -> None:
 
 
 @pytest.mark.network
+def test_plugins_probe_travels_to_an_interpreter_without_it(doctor: Path, tmp_path: Path) -> None:
+    """A probe that may travel answers from another interpreter, in which neither it nor envdoctor is installed."""
+    other = bare_venv(tmp_path / "other")
+    said = envdoctor(doctor, "check", "--python", str(other), "--level", "quick", "--format", "json")
+    (probe,) = [each for each in json.loads(said.stdout)["probes"] if each["name"] == "scratch-mount"]
+    assert "got" == probe["outcome"], probe
+
+
+@pytest.mark.network
 def test_broken_plugin_is_a_finding(doctor: Path) -> None:
     """A plug-in that cannot be imported is named with its own words, and the rest of the report is there."""
     report = json.loads(envdoctor(doctor, "check", "--level", "quick", "--format", "json").stdout)
