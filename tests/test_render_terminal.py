@@ -35,9 +35,11 @@ driver 535.183.01
 
   Fix A · change the wheel, keep the driver      this environment only, undoable
       python -m pip install 'torch==2.9.0' --index-url https://index.example/whl/cu126
+
   Fix B · raise the driver to 580 or newer               needs root and a reboot
       sudo apt-get install nvidia-driver-580-server
       sudo reboot
+
   Prove it   envdoctor check --only driver-too-old-for-cuda-build
   More       envdoctor explain driver-too-old-for-cuda-build
 
@@ -69,6 +71,7 @@ driver 535.183.01
 
   Fix · give the container more shared memory                    a new container
       docker run --shm-size=8g IMAGE
+
   Prove it   envdoctor check --only shm-too-small
   More       envdoctor explain shm-too-small
 

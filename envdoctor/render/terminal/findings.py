@@ -74,12 +74,13 @@ def in_full(finding: Finding, report: Report, look: Look) -> Iterator[Line]:
         yield from paragraph(part, look.width, indent=4)
     yield from evidence(finding.evidence, look)
     yield from _affected(finding, report, look)
-    if finding.fixes:
-        yield BLANK
     proofs = {fix.verify: None for fix in finding.fixes if fix.verify}
     for number, fix in enumerate(finding.fixes):
         label = f"Fix {chr(ord('A') + number)}" if len(finding.fixes) > 1 else "Fix"
+        yield BLANK
         yield from one_fix(fix, label, look)
+    if finding.fixes:
+        yield BLANK
     for proof in proofs or {f"envdoctor check --only {finding.id}": None}:
         yield from pasteable("Prove it", proof, look)
     yield from pasteable("More", f"envdoctor explain {finding.id}", look)
