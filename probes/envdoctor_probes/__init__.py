@@ -3,6 +3,8 @@
 A probe reads, parses and returns a fact; it never judges. ``PROBES`` is loaded by name, one subject at a time.
 """
 
+from __future__ import annotations
+
 PROBES = (
     "envdoctor_probes.devices:device_nodes",
     "envdoctor_probes.host:host",

@@ -7,7 +7,7 @@ from typing import Callable, Iterator, List, Optional, Tuple
 
 from envdoctor.facts.driver import KernelModule
 from envdoctor.probe import Context, probe
-from envdoctor_probes.fabric_manager import read_fabric_manager
+from envdoctor_probes.fabric_service import read_fabric_manager
 from envdoctor_probes.tree import Notes, Tree, why
 
 __all__ = ["find_module", "kernel_module", "parse_modules", "parse_nvrm"]
@@ -42,23 +42,23 @@ def parse_modules(text: str) -> Tuple[str, ...]:
     return tuple(line.split(" ", 1)[0] for line in text.splitlines() if line.strip())
 
 
-def _loaded_modules(tree: Tree) -> Tuple[str, ...]:
+def _loaded_modules(tree: Tree) -> Tuple[Tuple[str, ...], str]:
     """Name what is loaded; a kernel built without loadable modules has no list, and its built-in ones in /sys."""
     try:
-        return parse_modules(tree.text("/proc/modules"))
+        return parse_modules(tree.text("/proc/modules")), "/proc/modules"
     except FileNotFoundError:
         built_in = tree.names_or_none("/sys/module")
         if built_in:
-            return built_in
+            return built_in, "/sys/module"
         raise
 
 
 def _read_loaded(notes: Notes) -> None:
     tree = notes.tree
     modules: Optional[Tuple[str, ...]] = None
-    reason = ""
+    source = reason = ""
     try:
-        modules = _loaded_modules(tree)
+        modules, source = _loaded_modules(tree)
     except OSError as error:
         reason = why(error, "/proc/modules")
     fields = (
@@ -72,7 +72,7 @@ def _read_loaded(notes: Notes) -> None:
         if shown:
             notes.put(field, True, shown)
         elif modules is not None:
-            notes.put(field, any(name in modules for name in names), "/proc/modules")
+            notes.put(field, any(name in modules for name in names), source)
         else:
             notes.miss(field, reason)
 
