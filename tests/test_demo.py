@@ -25,6 +25,7 @@ PRIMARY = {
     "broken-import": "torch-install-damaged",
     "container-without-gpus": "device-nodes-missing",
     "wheel-drift": "torchvision-torch-mismatch",
+    "sick-gpu": "ecc-uncorrectable@5",
     "h100x8-healthy": None,
     "cpu-only": None,
 }

@@ -16,6 +16,7 @@ ABOUT = {
     "broken-import": "L4 in the cloud; the disk was full while cuDNN was unpacked",
     "container-without-gpus": "a container on a machine with 4 x L40S, started without them",
     "wheel-drift": "2 x RTX 4090; torch was upgraded alone, its companions were not",
+    "sick-gpu": "8 x H100, one of which had a memory error and waits for a reset",
     "h100x8-healthy": "8 x H100 with NVSwitch, everything in order",
     "cpu-only": "a laptop without an NVIDIA GPU, CPU build of torch",
 }

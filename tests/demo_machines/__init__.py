@@ -8,6 +8,7 @@ MACHINES = {
     story.__name__.replace("_", "-"): story
     for story in (
         stories.h100x8_healthy,
+        stories.sick_gpu,
         stories.driver_470_under_cu130,
         stories.cpu_only,
         stories.broken_import,

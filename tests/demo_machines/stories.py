@@ -7,6 +7,7 @@ from dataclasses import replace
 from envdoctor.facts import Fact, key_of
 from envdoctor.facts.driver import CudaRuntime, DriverFiles, KernelModule
 from envdoctor.facts.gpu import PciBus
+from envdoctor.facts.nvml import GpuState, XidEvent
 from envdoctor.facts.torch import DamagedFile
 from envdoctor.outcome import Absent, Got, Outcome
 from envdoctor.plan import BUILT_IN
@@ -62,6 +63,27 @@ def h100x8_healthy() -> Snapshot:
         stacks.settings(91002, "2.27.5", 14), stacks.tools("3.5.0", "3.12"),
         seconds=2.9, python=f"{prefix}/bin/python",
     )  # fmt: skip
+
+
+def sick_gpu() -> Snapshot:
+    """The same eight H100, but card 5 had an uncorrectable memory error and waits for a reset."""
+    healthy = h100x8_healthy()
+    state, address = healthy.facts["gpu_state"], "0000:ab:00"
+    assert isinstance(state, GpuState)
+    sick = replace(
+        state.gpus[5], ecc_uncorrected_volatile=2, ecc_uncorrected_aggregate=2, remapped_rows_uncorrectable=1,
+        remap_pending=True, recovery_action="gpu-reset",
+    )  # fmt: skip
+    words = "pid=48213, name=python, Contained: SM (0x1). RST: No, D-RST: No"
+    events = (XidEvent(94, address, words, 5_412.0), XidEvent(63, address, "Row remapping pending", 5_411.6))
+    gpus = (*state.gpus[:5], sick, *state.gpus[6:])
+    lines = tuple(f"NVRM: Xid (PCI:{address}): {each.code}, {each.words}" for each in events)
+    changed = {
+        "host": replace(healthy.facts["host"], hostname="hgx-11"),  # type: ignore[call-arg]
+        "gpu_state": replace(state, gpus=gpus),
+        "kernel_log": replace(cards.QUIET_LOG, xids=events, nvrm_lines=lines),
+    }
+    return replace(healthy, facts={**healthy.facts, **changed})
 
 
 def driver_470_under_cu130() -> Snapshot:
