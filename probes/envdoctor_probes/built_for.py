@@ -10,6 +10,8 @@ from typing import Callable, Dict, List, Optional
 
 from envdoctor_probes.metadata import read_text
 
+Reader = Callable[[str, str], List[str]]  # site directory and version -> what it says
+
 _LITERAL = re.compile(
     r"""^(\w+)\s*(?::[^=\n]+)?=\s*(?:'([^'\n]*)'|"([^"\n]*)"|([^'"\n#]+?))\s*(?:#.*)?$""", re.MULTILINE
 )
@@ -47,7 +49,7 @@ def parse_local_tag(version: str) -> List[str]:
 
 def built_for(name: str, version: str, home: str, info: str) -> str:
     """Give a readable account such as ``torch 2.4.1+cu121, CUDA 12.1``; empty when nothing says it."""
-    told = list(_READERS[name](home)) if name in _READERS else []
+    told = _READERS[name](home, version) if name in _READERS else []
     tagged = parse_local_tag(version) or parse_local_tag(_wheel_version(info))
     return ", ".join(dict.fromkeys(tagged + told))
 
@@ -62,7 +64,7 @@ def _wheel_version(info: str) -> str:
     return parts[1] if len(parts) > 4 else ""
 
 
-def _xformers(home: str) -> List[str]:
+def _xformers(home: str, _version: str) -> List[str]:
     text = read_text(os.path.join(home, "xformers", "cpp_lib.json"))
     try:
         built = json.loads(text or "{}").get("version", {})
@@ -74,19 +76,24 @@ def _xformers(home: str) -> List[str]:
         return []
 
 
-def _version_py(folder: str, keys: Dict[str, str]) -> Callable[[str], List[str]]:
-    """Make a reader of ``folder/version.py`` that tells its local tag and the values of ``keys``."""
+def _version_py(path: str, keys: Dict[str, str]) -> Reader:
+    """Make a reader of a version.py that tells its local tag and the values of ``keys``.
 
-    def read(home: str) -> List[str]:
-        values = parse_literals(read_text(os.path.join(home, *folder.split("/"))) or "")
-        told = parse_local_tag(values.get("__version__") or "")
-        return told + [f"{label} {values[key]}" for key, label in keys.items() if values.get(key)]
+    A file of another version than the metadata belongs to another installation: it says nothing of this one.
+    """
+
+    def read(home: str, version: str) -> List[str]:
+        values = parse_literals(read_text(os.path.join(home, *path.split("/"))) or "")
+        own = values.get("__version__") or ""
+        if own and own.partition("+")[0] != version.partition("+")[0]:
+            return []
+        return parse_local_tag(own) + [f"{label} {values[key]}" for key, label in keys.items() if values.get(key)]
 
     return read
 
 
-def _torchvision(home: str) -> List[str]:
-    told = _version_py("torchvision/version.py", {"cuda": "CUDA"})(home)
+def _torchvision(home: str, version: str) -> List[str]:
+    told = _version_py("torchvision/version.py", {"cuda": "CUDA"})(home, version)
     return told or _linked_cuda(os.path.join(home, "torchvision", "_C*.so"))
 
 
@@ -106,7 +113,7 @@ def _linked_cuda(pattern: str) -> List[str]:
     return []
 
 
-def _deepspeed(home: str) -> List[str]:
+def _deepspeed(home: str, _version: str) -> List[str]:
     text = read_text(os.path.join(home, "deepspeed", "git_version_info_installed.py")) or ""
     torch = re.search(r"torch_info\s*=\s*\{[^}]*'version': '([^']+)'", text)
     cuda = re.search(r"torch_info\s*=\s*\{[^}]*'cuda_version': '([^']+)'", text)
@@ -114,7 +121,7 @@ def _deepspeed(home: str) -> List[str]:
     return [f"{label} {match.group(1)}" for label, match in found if match and match.group(1) not in ("0.0", "")]
 
 
-def _bitsandbytes(home: str) -> List[str]:
+def _bitsandbytes(home: str, _version: str) -> List[str]:
     """List the CUDA versions of the binaries that bitsandbytes carries."""
     names = glob.glob(os.path.join(home, "bitsandbytes", "libbitsandbytes_cuda*.so"))
     found = sorted({match.group(1) for match in (re.search(r"_cuda(\d{2,3})", name) for name in names) if match})
@@ -123,7 +130,7 @@ def _bitsandbytes(home: str) -> List[str]:
 
 _onnxruntime = _version_py("onnxruntime/capi/build_and_package_info.py", {"cuda_version": "CUDA"})
 
-_READERS: Dict[str, Callable[[str], List[str]]] = {
+_READERS: Dict[str, Reader] = {
     "xformers": _xformers,
     "torch": _version_py("torch/version.py", {"cuda": "CUDA", "hip": "HIP"}),
     "torchvision": _torchvision,
@@ -133,5 +140,5 @@ _READERS: Dict[str, Callable[[str], List[str]]] = {
     "bitsandbytes": _bitsandbytes,
     "onnxruntime": _onnxruntime,
     "onnxruntime-gpu": _onnxruntime,
-    "flash-attn": lambda home: _linked_cuda(os.path.join(home, "flash_attn_2_cuda*.so")),
+    "flash-attn": lambda home, _version: _linked_cuda(os.path.join(home, "flash_attn_2_cuda*.so")),
 }

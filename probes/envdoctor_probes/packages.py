@@ -27,7 +27,7 @@ COMPANIONS = frozenset((
     "torch", "torchvision", "torchaudio", "torchtext", "torchdata", "torchao", "triton", "pytorch-triton", "xformers",
     "flash-attn", "flash-attn-3", "flashinfer-python", "bitsandbytes", "deepspeed", "apex", "transformer-engine",
     "vllm", "onnxruntime", "onnxruntime-gpu", "tensorrt", "jax", "jaxlib", "numpy", "lightning", "pytorch-lightning",
-    "transformers", "accelerate", "fairscale", "mmcv", "detectron2", "pytorch3d", "cuda-toolkit", "sageattention",
+    "transformers", "accelerate", "fairscale", "mmcv", "detectron2", "pytorch3d", "sageattention",
 ))  # fmt: skip
 COMPANION_PREFIXES = ("nvidia-", "cupy-", "tensorrt-", "transformer-engine-", "pytorch-triton-", "torch-")
 # Families whose members write into one directory.

@@ -82,12 +82,13 @@ def _add_version(location: Optional[str], values: Values, unknown: Reasons) -> N
     values["cuda"] = told.get("cuda")
     values["hip"] = told.get("hip") or told.get("rocm")
     values["debug"] = told["debug"] == "True" if "debug" in told else None
-    why = "torch/version.py cannot be read" if location else "torch's files are not there"
+    why = "torch/version.py does not say it" if told else "torch/version.py cannot be read"
+    why = why if location else "torch's files are not there"
     unknown.update({name: why for name in ("version", "debug", "git_version") if values[name] is None})
     if "cuda" in told:
         values["is_cpu_only"] = not any(told.get(name) for name in ("cuda", "hip", "rocm", "xpu"))
     else:
-        unknown.update(dict.fromkeys(("cuda", "hip", "is_cpu_only"), f"{why}, or names no CUDA"))
+        unknown.update(dict.fromkeys(("cuda", "hip", "is_cpu_only"), why))
 
 
 def _add_metadata(metadata: Optional[Installed], found: Sequence[Installed], values: Values, unknown: Reasons) -> None:
