@@ -36,18 +36,21 @@ ARROWS: dict[str, set[str] | None] = {
     "envdoctor_probes": {"facts", "probe", "outcome"},
     "plan": set(),
     "nearest": set(),
-    "snapshot": {"__init__", "facts", "outcome"},
+    "snapshot": {"__init__", "facts", "outcome", "plan"},
     "finding": {"facts"},
     "rule": {"facts", "finding"},
     "knowledge": set(),
     "remedy": {"facts", "finding", "knowledge"},
     "rules": {"facts", "finding", "knowledge", "remedy", "rule"},
     "diagnose": {"facts", "finding", "outcome", "plan", "rule", "rules", "snapshot"},
-    "redact": {"facts", "finding", "snapshot"},
-    "render": {"__init__", "facts", "finding", "outcome", "snapshot"},
+    "rewrite": {"facts", "finding", "outcome", "snapshot"},
+    "redact": {"facts", "finding", "rewrite", "snapshot"},
+    "demo": {"facts", "outcome", "snapshot"},
+    "render": {"__init__", "facts", "finding", "outcome", "redact", "rewrite", "snapshot"},
     "schemas": set(),
-    "target": {"__init__", "plan", "snapshot"},
-    "runner": {"__init__", "child", "facts", "outcome", "plan", "probe", "snapshot", "target"},
+    "target": {"child", "plan", "probe", "snapshot"},
+    "gathered": {"facts", "outcome", "plan", "snapshot"},
+    "runner": {"child", "facts", "gathered", "outcome", "plan", "probe", "snapshot", "target"},
     "plugins": {"facts", "plan", "probe", "rule", "rules", "snapshot"},
     "testing": {"diagnose", "facts", "finding", "probe", "rule", "snapshot"},
     "config": {"finding", "nearest", "plan", "rule"},
@@ -180,7 +183,7 @@ def test_rooms_look_only_where_the_arrows_point() -> None:
             if room in {None, module.room} or allowed is ANY or room in allowed | types:
                 continue
             wrong.append(f"{module.at(each.node)} {module.room} -> {room}")
-    assert [] == wrong
+    assert "" == "\n".join(wrong)
 
 
 def test_every_room_has_its_arrows() -> None:
@@ -196,7 +199,7 @@ def test_the_doctor_never_imports_the_probes() -> None:
         for each in imports(module)
         if room_of(each.module) == "envdoctor_probes" and module.room != "envdoctor_probes"
     ]
-    assert [] == wrong
+    assert "" == "\n".join(wrong)
 
 
 def test_payload_imports_the_standard_library_alone() -> None:
@@ -209,7 +212,7 @@ def test_payload_imports_the_standard_library_alone() -> None:
             if not (ours or first in sys.stdlib_module_names or (first in PATIENTS_OWN and not each.top)):
                 wrong.append(f"{module.at(each.node)} {each.module}")
     # The package's lazy names reach into the doctor by string, and only when they are asked for.
-    assert [] == wrong
+    assert "" == "\n".join(wrong)
 
 
 def test_payload_imports_nothing_slow_at_the_top() -> None:
@@ -221,7 +224,7 @@ def test_payload_imports_nothing_slow_at_the_top() -> None:
         for each in imports(module)
         if each.top and not each.type_only and _is_slow(each.module)
     ]
-    assert [] == wrong
+    assert "" == "\n".join(wrong)
 
 
 def _is_slow(name: str) -> bool:
@@ -230,8 +233,10 @@ def _is_slow(name: str) -> bool:
 
 def test_payload_never_evaluates_annotations() -> None:
     """Each payload module postpones its annotations, so that an old Python never evaluates them."""
-    wrong = [m.name for m in modules() if m.is_payload and "from __future__ import annotations" not in m.text]
-    assert [] == wrong
+    annotated = (ast.FunctionDef, ast.ClassDef, ast.AnnAssign)
+    having = [m for m in modules() if m.is_payload and any(isinstance(node, annotated) for node in ast.walk(m.tree))]
+    wrong = [m.name for m in having if "from __future__ import annotations" not in m.text]
+    assert "" == "\n".join(wrong)
 
 
 def test_only_the_runner_and_the_child_start_processes() -> None:
@@ -244,7 +249,7 @@ def test_only_the_runner_and_the_child_start_processes() -> None:
             for name, node in calls(module)
             if name.startswith("os.") and (name[3:] in PROCESS_CALLS or name[3:].startswith(("exec", "spawn")))
         ]
-    assert [] == wrong
+    assert "" == "\n".join(wrong)
 
 
 def test_only_the_command_line_prints_or_exits() -> None:
@@ -258,7 +263,7 @@ def test_only_the_command_line_prints_or_exits() -> None:
             for node in ast.walk(module.tree)
             if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.argv"
         ]
-    assert [] == wrong
+    assert "" == "\n".join(wrong)
 
 
 def test_only_plugins_reads_entry_points() -> None:
@@ -269,7 +274,7 @@ def test_only_plugins_reads_entry_points() -> None:
         for each in imports(module)
         if each.module.startswith(("importlib.metadata", "pkg_resources")) and module.room != "plugins"
     ]
-    assert [] == wrong
+    assert "" == "\n".join(wrong)
 
 
 def test_no_function_is_longer_than_fifty_lines() -> None:
@@ -280,7 +285,7 @@ def test_no_function_is_longer_than_fifty_lines() -> None:
         for function in functions(module.tree)
         if lines_of(function) > 50
     ]
-    assert [] == wrong
+    assert "" == "\n".join(wrong)
 
 
 def test_functions_are_short_in_the_middle() -> None:
@@ -296,11 +301,12 @@ def test_modules_are_one_subject_long() -> None:
 
 def test_nothing_bears_a_name_that_says_nothing() -> None:
     """No module or class is called utils, helpers, common, core, base or manager."""
-    wrong = [m.name for m in modules() if NAMELESS & set(m.name.split(".")[-1].strip("_").split("_"))]
+    named = {m.name for m in modules() if NAMELESS & set(m.name.split(".")[-1].strip("_").split("_"))}
+    wrong = sorted(named - {"envdoctor_probes.fabric_manager"})  # NVIDIA's own name for it
     for module in modules():
-        named = [node.name for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)]
-        wrong += [f"{module.name}:{name}" for name in named if NAMELESS & set(_words(name))]
-    assert [] == wrong
+        classes = [node.name for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)]
+        wrong += [f"{module.name}:{name}" for name in classes if NAMELESS & set(_words(name))]
+    assert "" == "\n".join(wrong)
 
 
 def _words(name: str) -> list[str]:
@@ -308,7 +314,10 @@ def _words(name: str) -> list[str]:
 
 
 def test_no_exception_is_swallowed_in_silence() -> None:
-    """No handler does nothing at all, and no blanket suppress hides what happened."""
+    """No handler does nothing at all, and no blanket suppress hides what happened.
+
+    The child may suppress: what the patient has done to its own streams is the patient's business.
+    """
     wrong = []
     for module in modules():
         handlers = (node for node in ast.walk(module.tree) if isinstance(node, ast.ExceptHandler))
@@ -316,9 +325,11 @@ def test_no_exception_is_swallowed_in_silence() -> None:
         wrong += [
             module.at(node)
             for name, node in calls(module)
-            if name.endswith("suppress") and {"Exception", "BaseException"} & {ast.unparse(a) for a in node.args}
+            if module.room != "child"
+            and name.endswith("suppress")
+            and {"Exception", "BaseException"} & {ast.unparse(a) for a in node.args}
         ]
-    assert [] == wrong
+    assert "" == "\n".join(wrong)
 
 
 def _says_nothing(node: ast.stmt) -> bool:
@@ -336,7 +347,7 @@ def test_heavy_imports_live_inside_functions() -> None:
         for each in imports(module)
         if each.top and not each.type_only and each.module.split(".")[0] in heavy and module.room != "render"
     ]
-    assert [] == wrong
+    assert "" == "\n".join(wrong)
 
 
 def test_every_test_says_what_it_holds() -> None:
@@ -347,7 +358,7 @@ def test_every_test_says_what_it_holds() -> None:
         for function in functions(ast.parse(file.read_text(encoding="utf-8")))
         if function.name.startswith("test_") and not ast.get_docstring(function)
     ]
-    assert [] == wrong
+    assert "" == "\n".join(wrong)
 
 
 def test_nothing_committed_names_a_workplace() -> None:
