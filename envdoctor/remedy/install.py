@@ -9,12 +9,12 @@ from packaging.version import InvalidVersion, Version
 from envdoctor.finding import Command, Fix, Safety
 from envdoctor.knowledge.torch import companions_for
 from envdoctor.remedy.installer import NEW_VENV, Installer, belongs_to_the_system, from_conda, installer_for, quoted
-from envdoctor.remedy.wheels import INDEX, Wheel, cpu_wheel, same_build, torch_wheel
+from envdoctor.remedy.wheels import INDEX, Wheel, torch_wheel
 
 if TYPE_CHECKING:
     from envdoctor.facts.packages import Packages
 
-__all__ = ["Wheel", "change_torch", "cpu_wheel", "install", "install_again", "same_build", "torch_specs", "torch_wheel"]
+__all__ = ["Wheel", "change_torch", "install", "install_plain", "torch_specs", "torch_wheel"]
 
 
 def install(
@@ -35,18 +35,6 @@ def install(
     index = f"{INDEX}/{index_variant}" if index_variant else ""
     commands = (*_before(installer), installer.install(specs, index, again=again, alone=alone))
     return Fix(title or f"Install {', '.join(specs)}", commands, _safety(packages), _changes(packages))
-
-
-def install_again(packages: Packages, specs: tuple[str, ...], index_variant: str = "", *, title: str = "") -> Fix:
-    """Install exactly these files again, and nothing beside them."""
-    return install(packages, specs, index_variant, title=title, again=True, alone=True)
-
-
-def remove(packages: Packages, names: tuple[str, ...], *, title: str, times: int = 1, then: Fix | None = None) -> Fix:
-    """Remove distributions (``times`` over, where one name is there twice), then do what ``then`` says."""
-    gone = installer_for(packages).uninstall(names)
-    commands = (gone,) * times + (then.commands if then else ())
-    return Fix(title, commands, _safety(packages), _changes(packages))
 
 
 def torch_specs(packages: Packages, wheel: Wheel) -> tuple[str, ...]:
@@ -73,12 +61,12 @@ def change_torch(packages: Packages, wheel: Wheel | None, *, title: str = "") ->
         return (_by_conda(packages, wheel), *((_in_a_new_environment(packages, wheel),) if wheel else ()))
     if wheel is None:
         return ()
-    words = title or f"Install torch {wheel.torch} for {_spoken(wheel.variant)}"
+    words = title or f"Install torch {wheel.torch} for {_spoken(wheel)}"
     return (install(packages, torch_specs(packages, wheel), wheel.variant, title=words),)
 
 
-def _spoken(variant: str) -> str:
-    return "the CPU" if variant == "cpu" else f"CUDA {variant[2:-1]}.{variant[-1]}"
+def _spoken(wheel: Wheel) -> str:
+    return f"CUDA {wheel.cuda}" if wheel.cuda else "the CPU"
 
 
 def _by_conda(packages: Packages, wheel: Wheel | None) -> Fix:
@@ -98,11 +86,22 @@ def _in_a_new_environment(packages: Packages, wheel: Wheel) -> Fix:
     specs = (f"torch=={wheel.torch}", *(f"{name}=={pairs[name]}" for name in pairs if packages.find(name)))
     create = quoted((packages.executable or "python3", "-m", "venv", NEW_VENV))
     return Fix(
-        f"Or install torch {wheel.torch} for {_spoken(wheel.variant)} by pip into a new environment",
+        f"Or install torch {wheel.torch} for {_spoken(wheel)} by pip into a new environment",
         (create, Installer("pip", python).install(specs, wheel.index)),
         Safety.DISRUPTIVE,
         f"a new virtual environment in {NEW_VENV}; conda's stays as it is",
     )
+
+
+def install_plain(packages: Packages, spec: str, *, title: str = "") -> Fix:
+    """Install one package that is not PyTorch's, by conda where conda brought the one that is there."""
+    name = spec.rstrip("0123456789.,*<>=!~ ")
+    have = packages.find(name)
+    if have is None or have.source != "conda":
+        return install(packages, (spec,), title=title)
+    where = ("--prefix", packages.prefix) if packages.prefix else ()
+    command = quoted(("conda", "install", *where), (spec,))
+    return Fix(title or f"Install {spec}", (command,), Safety.SAFE, "this conda environment only")
 
 
 def _before(installer: Installer) -> tuple[Command, ...]:

@@ -24,6 +24,11 @@ class Wheel:
     minor_compatibility: bool = False
 
     @property
+    def cuda(self) -> str:
+        """Give the CUDA version of the variant, ``"12.6"``; empty for the CPU."""
+        return ".".join(str(part) for part in cuda_of(self.variant))
+
+    @property
     def index(self) -> str:
         """Give the index that serves this variant."""
         return f"{INDEX}/{self.variant}"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     RULES: tuple[Rule, ...]
 
-MODULES = ("devices", "card_state")
+MODULES = ("devices", "card_state", "torch", "torch_files", "torch_copies", "torch_pins", "packages")
 RETIRED: frozenset[str] = frozenset()
 
 

@@ -1,0 +1,97 @@
+"""Put the same packages in again: what was damaged, what is there twice, what drifted from torch's pins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from packaging.version import InvalidVersion, Version
+
+from envdoctor.finding import Command, Fix, Safety
+from envdoctor.remedy.install import install
+from envdoctor.remedy.installer import from_conda, installer_for, quoted
+
+if TYPE_CHECKING:
+    from envdoctor.facts.packages import Packages
+
+CONDA_NAMES = {"torch": "pytorch"}
+
+
+def again(packages: Packages, names: tuple[str, ...]) -> tuple[Fix, ...]:
+    """Install exactly the versions that are there once more, files and all."""
+    if "torch" in names and from_conda(packages):
+        return (_conda_again(packages, names),)
+    specs = _specs(packages, names)
+    if not specs:
+        return (_from_its_source(packages, names),)
+    title = f"Install {', '.join(names[:3])}{' and others' if len(names) > 3 else ''} again, the same version"
+    return (install(packages, specs, _variant(packages, names), title=title, again=True, alone=True),)
+
+
+def replace_all(packages: Packages, copies: int) -> tuple[Fix, ...]:
+    """Remove every copy of torch, then install one."""
+    installer = installer_for(packages)
+    specs = _specs(packages, ("torch",))
+    gone = (installer.uninstall(("torch",)),) * copies
+    if not specs:
+        return (_from_its_source(packages, ("torch",)),)
+    index = _variant(packages, ("torch",))
+    then = install(packages, specs, index)
+    title = f"Remove torch {copies} times over, then install it once"
+    return (Fix(title, (*gone, *then.commands), then.safety, then.changes),)
+
+
+def to_pins(packages: Packages, specs: tuple[str, ...]) -> tuple[Fix, ...]:
+    """Install the versions that torch asks for, and nothing beside them."""
+    title = f"Install the version that torch asks for: {', '.join(specs[:3])}{', ...' if len(specs) > 3 else ''}"
+    return (install(packages, specs, title=title, alone=True),)
+
+
+def _specs(packages: Packages, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Name the versions to ask an index for; none when one of them was built by somebody, not published."""
+    versions = {name: packages.version(name) for name in names}
+    if any(text is None or not _published(text) for text in versions.values()):
+        return ()
+    return tuple(f"{name}=={text}" for name, text in versions.items())
+
+
+def _published(text: str) -> bool:
+    try:
+        version = Version(text)
+    except InvalidVersion:
+        return False
+    return not version.is_prerelease and (version.local is None or version.local.startswith(("cu", "cpu", "rocm")))
+
+
+def _variant(packages: Packages, names: tuple[str, ...]) -> str:
+    """Name the PyTorch index that served torch: its local tag says so, and a wheel without one came by default."""
+    text = packages.version("torch") or ""
+    return text.partition("+")[2] if "torch" in names else ""
+
+
+def _conda_again(packages: Packages, names: tuple[str, ...]) -> Fix:
+    where = ("--prefix", packages.prefix) if packages.prefix else ()
+    wanted = tuple(CONDA_NAMES.get(each, each) for each in names)
+    return Fix(
+        "Let conda put its files back",
+        (quoted(("conda", "install", *where, "--force-reinstall"), wanted),),
+        Safety.SAFE,
+        "this conda environment only",
+    )
+
+
+def _from_its_source(packages: Packages, names: tuple[str, ...]) -> Fix:
+    python = packages.executable or "python"
+    shown = quoted((python, "-m", "pip", "show", "--verbose"), names)
+    return Fix(
+        "Install it again from where it came: no index has this build (this shows who installed it and where)",
+        (Command(None, shown.shell),),
+        Safety.DISRUPTIVE,
+        "this Python's torch",
+    )
+
+
+def only(packages: Packages, names: tuple[str, ...], spec: str) -> tuple[Fix, ...]:
+    """Remove the distributions that share a directory, then install the one that is meant."""
+    then = install(packages, (spec,), alone=True)
+    commands = (installer_for(packages).uninstall(names), *then.commands)
+    return (Fix(f"Remove {' and '.join(names)}, then install {spec}", commands, then.safety, then.changes),)
