@@ -38,12 +38,12 @@ def parse_local_tag(version: str) -> List[str]:
     if not tag:
         return []
     told = ["+" + tag]
-    cuda = re.search(r"(?:^|\W)cu(\d{2,3})(?!\d)", tag) or re.match(r"cu(\d{2,3})(?!\d)", tag)
-    torch = re.search(r"(?:torch|pt)(\d+\.\d+(?:\.\d+)?)", tag)
+    cuda = re.search(r"cu(\d{2,3})(?!\d)", tag)
+    torch = re.search(r"(?:torch|pt)(\d+)\.(\d+(?:\.\d+)?)|pt(\d)(\d{1,2})(?!\d)", tag)
     if cuda:
         told.append(f"CUDA {cuda_of_digits(cuda.group(1))}")
     if torch:
-        told.append(f"torch {torch.group(1)}")
+        told.append("torch " + ".".join(part for part in torch.groups() if part))
     return told
 
 
