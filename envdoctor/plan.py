@@ -50,6 +50,7 @@ BUILT_IN: tuple[Planned, ...] = (
     _static("torch-build", "torch_build"),
     _static("torch-files", "torch_files"),
     _static("compile-tools", "compile_tools"),
+    Planned("libraries", "envdoctor_probes.libraries:libraries", "libraries", child="ledger"),
     _static("kernel-log", "kernel_log"),
     Planned("gpu-state", "envdoctor_probes.nvml:gpu_state", "gpu_state", child="nvml", seconds=13.0, gated=True),
     Planned(

@@ -13,6 +13,7 @@ from envdoctor.facts import Fact, key_of
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, DriverFiles, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Environment, Host, Resources
+from envdoctor.facts.libraries import Libraries
 from envdoctor.facts.nvml import GpuFabric, GpuState, KernelLog
 from envdoctor.facts.packages import Packages
 from envdoctor.facts.torch import (
@@ -32,7 +33,7 @@ SCHEMA = "envdoctor.snapshot/1"
 FACTS: tuple[type[Fact], ...] = (
     Host, Resources, Environment, PciBus, DeviceNodes, KernelModule, DriverFiles, NvidiaSmi, CudaDriver, CudaRuntime,
     GpuState, GpuFabric, KernelLog, Packages, TorchPath, TorchBuild, TorchFiles, TorchImport, TorchCuda, TorchSettings,
-    CompileTools,
+    CompileTools, Libraries,
 )  # fmt: skip
 BY_KEY: dict[str, type[Fact]] = {key_of(each): each for each in FACTS}
 F = TypeVar("F", bound=Fact)

@@ -56,6 +56,7 @@ class Libraries(Fact):
 
     rows: Tuple[LedgerRow, ...] = read_from("loader's search order", ())
     missing: Tuple[str, ...] = read_from("loader's search order", ())  # sonames that torch needs and nothing provides
+    complaints: Tuple[str, ...] = read_from("loader's search order", ())  # in the loader's words, in order
     preload: Tuple[str, ...] = read_from("LD_PRELOAD, /etc/ld.so.preload", ())
     library_path: Tuple[str, ...] = read_from("LD_LIBRARY_PATH", ())
     unresolved: Tuple[Unresolved, ...] = read_from("undefined symbols of extensions against torch/lib", ())

@@ -18,6 +18,7 @@ PROBES = (
     "envdoctor_probes.torch_build:torch_build",
     "envdoctor_probes.torch_files:torch_files",
     "envdoctor_probes.compile_tools:compile_tools",
+    "envdoctor_probes.libraries:libraries",
     "envdoctor_probes.kernel_log:kernel_log",
     "envdoctor_probes.nvml:gpu_state",
     "envdoctor_probes.nvml_fabric:gpu_fabric",

@@ -19,6 +19,7 @@ X86_64, AARCH64 = 62, 183  # e_machine
 _LOAD, _DYNAMIC = 1, 2  # program headers
 _NEEDED, _HASH, _STRTAB, _SYMTAB, _STRSZ, _SONAME, _RPATH, _RUNPATH = 1, 4, 5, 6, 10, 14, 15, 29
 _GNU_HASH, _VERNEED, _VERNEEDNUM = 0x6FFFFEF5, 0x6FFFFFFE, 0x6FFFFFFF
+_VERDEF, _VERDEFNUM = 0x6FFFFFFC, 0x6FFFFFFD
 _SYMBOL_BYTES = 24
 _FATBIN_MAGIC = struct.pack("<I", 0xBA55ED50)
 
@@ -146,6 +147,55 @@ class Elf:
                 return
             at += following
 
+    @property
+    def verdef(self) -> Tuple[str, ...]:
+        """The symbol versions that this file defines, its own base name first."""
+        address, count = self._tag(_VERDEF), self._tag(_VERDEFNUM) or 0
+        if address is None:
+            return ()
+        found = []
+        at = self._offset(address)
+        for _ in range(count):
+            _, _, _, _, _, first, following = self._unpack("<HHHHIII", at)
+            found.append(self._text(self._unpack("<I", at + first)[0]))
+            if not following:
+                break
+            at += following
+        return tuple(found)
+
+    def exports(self, symbol: str) -> bool:
+        """Tell whether a look-up of ``symbol`` ends here, by the GNU hash table: microseconds whatever its size."""
+        address, table = self._tag(_GNU_HASH), self._tag(_SYMTAB)
+        if address is None or table is None or self._strings is None:
+            return self.defines(symbol)
+        at = self._offset(address)
+        buckets, first, bloom, _ = self._unpack("<IIII", at)
+        hashed = _gnu_hash(symbol)
+        start = at + 16 + bloom * 8
+        number = int(self._unpack("<I", start + hashed % buckets * 4)[0]) if buckets else 0
+        if number < first:
+            return False
+        names, symbols = self._strings, self._offset(table)
+        wanted = symbol.encode() + b"\0"
+        while True:
+            entry = self._unpack("<I", start + buckets * 4 + (number - first) * 4)[0]
+            if entry | 1 == hashed | 1:
+                name = names + self._unpack("<I", symbols + number * _SYMBOL_BYTES)[0]
+                if self._map[name : name + len(wanted)] == wanted:
+                    return True
+            if entry & 1:  # the chain's last entry
+                return False
+            number += 1
+
+    def names(self, pattern: bytes) -> Tuple[str, ...]:
+        """Give the names in the dynamic string table that match ``pattern`` whole, without walking the symbols."""
+        size = self._tag(_STRSZ)
+        if self._strings is None or size is None:
+            return ()
+        whole = re.compile(b"(?<=\\0)(?:" + pattern + b")(?=\\0)")
+        found = whole.findall(self._map, self._strings, self._strings + size)
+        return tuple(dict.fromkeys(each.decode("utf-8", "replace") for each in found))
+
     def dynsyms(self) -> Iterator[Tuple[str, bool]]:
         """Give each dynamic symbol's name, and whether this file defines it (else it needs it)."""
         table = self._tag(_SYMTAB)
@@ -234,6 +284,13 @@ class Elf:
                 return
             yield ("compute_" if kind == 1 else "sm_") + str(self._unpack("<I", at + 28)[0])
             at += header + size
+
+
+def _gnu_hash(symbol: str) -> int:
+    value = 5381
+    for byte in symbol.encode():
+        value = (value * 33 + byte) & 0xFFFFFFFF
+    return value
 
 
 def _map(path: str) -> mmap.mmap:

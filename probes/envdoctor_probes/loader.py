@@ -65,6 +65,7 @@ class Loader:
         self.loaded: List[Object] = []
         self.missing: List[Tuple[str, str]] = []  # (library, requested by)
         self.errors: List[str] = []
+        self.attempted: List[Object] = []  # what failed loads had found before they failed
         self.hwcaps = hwcaps(_read(self.roots.proc + "/cpuinfo"), self.machine)
         self.cache = self._read_cache()
         self.library_path: Tuple[str, ...] = ()
@@ -102,6 +103,7 @@ class Loader:
         self._with_dependencies([wanted])
         if len(self.missing) > failures:
             library, _ = self.missing[failures]
+            self.attempted += self.loaded[before:]
             del self.loaded[before:]
             raise LoaderError(f"{library}: cannot open shared object file: No such file or directory")
         return wanted

@@ -1,0 +1,61 @@
+"""[payload] What the loaded libraries ask of each other: symbol versions and functions, and which a copy lacks."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Dict, Optional, Set, Tuple
+
+from envdoctor_probes.elf import Elf, ElfError
+from envdoctor_probes.library_names import FUNCTIONS, Library
+
+if TYPE_CHECKING:
+    from envdoctor_probes.loader import Loader, Object
+
+__all__ = ["Requests"]
+
+_Answer = Tuple[Tuple[str, ...], Tuple[str, ...], Tuple[str, ...]]
+_NOT_JUDGED = ("stdcxx", "cuda", "gomp", "iomp5")  # their own versions are asked for by the whole system
+
+
+class Requests:
+    """The requests of one played process; each file is read once, whatever number of libraries it asks."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._objects = (*loader.loaded, *loader.attempted)
+        self._versions: Dict[str, Dict[str, Tuple[str, ...]]] = {}
+        self._names: Dict[str, Tuple[str, ...]] = {}
+
+    def to(self, library: Library, first: Optional[Object]) -> _Answer:
+        """Give the symbol versions asked of this copy, those that it lacks, and the functions that it lacks."""
+        if first is None or library.name in _NOT_JUDGED:
+            return (), (), ()
+        versions: Set[str] = set()
+        functions: Set[str] = set()
+        for each in self._objects:
+            if each is not first and first.soname in each.needed:
+                self._read(each.path)
+                versions.update(self._versions[each.path].get(first.soname or "", ()))
+                functions.update(name for name in self._names[each.path] if re.match(library.functions or "$", name))
+        offered, lacking = _offers(first.path, functions)
+        # A file without any version definition satisfies every request, with a warning of the loader's.
+        missing = versions - offered if offered else set()
+        return tuple(sorted(versions)), tuple(sorted(missing)), tuple(sorted(lacking))
+
+    def _read(self, path: str) -> None:
+        if path in self._versions:
+            return
+        self._versions[path], self._names[path] = {}, ()
+        try:
+            with Elf(path) as elf:
+                self._versions[path] = elf.verneed
+                self._names[path] = tuple(name for name in elf.names(FUNCTIONS) if not elf.exports(name))
+        except (OSError, ElfError):
+            return  # a broken file asks for nothing; the loader's complaint names it
+
+
+def _offers(path: str, functions: Set[str]) -> Tuple[Set[str], Set[str]]:
+    try:
+        with Elf(path) as elf:
+            return set(elf.verdef), {name for name in functions if not elf.exports(name)}
+    except (OSError, ElfError):
+        return set(), set()
