@@ -12,6 +12,8 @@ import re
 import struct
 from typing import Any, Dict, Iterator, List, Optional, Pattern, Tuple, Union
 
+from envdoctor_probes.fatbin import count_arches
+
 __all__ = ["AARCH64", "X86_64", "Elf", "ElfError", "directories"]
 
 X86_64, AARCH64 = 62, 183  # e_machine
@@ -21,7 +23,6 @@ _NEEDED, _HASH, _STRTAB, _SYMTAB, _STRSZ, _SONAME, _RPATH, _RUNPATH = 1, 4, 5, 6
 _GNU_HASH, _VERNEED, _VERNEEDNUM = 0x6FFFFEF5, 0x6FFFFFFE, 0x6FFFFFFF
 _VERDEF, _VERDEFNUM = 0x6FFFFFFC, 0x6FFFFFFD
 _SYMBOL_BYTES = 24
-_FATBIN_MAGIC = struct.pack("<I", 0xBA55ED50)
 
 
 class ElfError(ValueError):
@@ -259,31 +260,9 @@ class Elf:
         return match.group(0).decode("utf-8", "replace") if match else None
 
     def fatbin_arches(self) -> Dict[str, int]:
-        """Count the embedded device code by architecture: ``{"sm_80": 2101, "compute_90": 3}``.
-
-        Only container and entry headers are read: nothing is decompressed, and no cuobjdump is needed.
-        """
-        found: Dict[str, int] = {}
+        """Count the embedded device code by architecture: ``{"sm_80": 2101, "compute_90": 3}``."""
         place = self.section(".nv_fatbin")
-        if place is None:
-            return found
-        at, end = place[0], min(sum(place), len(self._map))
-        while True:
-            at = self._map.find(_FATBIN_MAGIC, at, end)
-            if at < 0 or at + 16 > end:
-                return found
-            _, _, header, size = self._unpack("<IHHQ", at)
-            for arch in self._fatbin_entries(at + header, min(at + header + size, end)):
-                found[arch] = found.get(arch, 0) + 1
-            at = max(at + 8, min((at + header + size + 7) & ~7, end))
-
-    def _fatbin_entries(self, at: int, end: int) -> Iterator[str]:
-        while at + 64 <= end:
-            kind, _, header, size = self._unpack("<HHIQ", at)
-            if header < 32:
-                return
-            yield ("compute_" if kind == 1 else "sm_") + str(self._unpack("<I", at + 28)[0])
-            at += header + size
+        return count_arches(self._map, place[0], min(sum(place), len(self._map))) if place else {}
 
 
 def _gnu_hash(symbol: str) -> int:
