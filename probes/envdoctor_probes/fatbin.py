@@ -1,4 +1,4 @@
-"""[payload] The device code that a CUDA library carries, counted from its headers: no cuobjdump, nothing decompressed."""
+"""[payload] The device code that a CUDA library carries, counted from its headers; nothing is decompressed."""
 
 from __future__ import annotations
 
