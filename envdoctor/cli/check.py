@@ -1,0 +1,59 @@
+"""``envdoctor check``: collect, examine, report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from envdoctor.cli import catalogue as catalogues
+from envdoctor.cli import collecting, delivering, exits, settings
+from envdoctor.cli.options import OneOf, Seconds, debug, report_options
+from envdoctor.config import FAIL_ON
+from envdoctor.plan import LEVELS
+
+if TYPE_CHECKING:
+    from envdoctor.cli.catalogue import Catalogue
+    from envdoctor.cli.settings import Settings
+    from envdoctor.finding import Report
+    from envdoctor.snapshot import Snapshot
+
+EMPTY = "the selection is empty: --only and --skip leave no rule to run"
+
+
+@click.command("check", short_help="Collect, examine, report.")
+@click.option("--level", type=OneOf("level", LEVELS), help="How deep to look. [default: standard]")
+@click.option("--python", metavar="PATH", help="Diagnose another interpreter, in which envdoctor is not installed.")
+@click.option("--from", "from_", metavar="FILE", help="Judge a saved snapshot or report instead; - is stdin.")
+@click.option("--only", multiple=True, metavar="ID|GROUP", help="Run these rules alone. Repeatable.")
+@click.option("--skip", multiple=True, metavar="ID|GROUP", help="Leave these rules out. Repeatable.")
+@click.option("--ignore", multiple=True, metavar="ID=REASON", help="Show a finding, but do not count it. Repeatable.")
+@click.option("--fail-on", type=OneOf("severity", FAIL_ON), help="Exit 1 from this severity on. [default: error]")
+@click.option("--timeout", type=Seconds(), help="Limit of the whole run in seconds. [default: 120; quick 15]")
+@click.option("--config", metavar="FILE", help="Read this configuration file instead of the nearest one.")
+@click.option("--root", metavar="DIR", hidden=True, help="Read a recorded machine's /proc, /sys, /dev, … under DIR.")
+@report_options
+@debug
+def command(**given: Any) -> int:
+    """Collect the facts, examine them, and report: one cause first, its evidence, and the fix to paste.
+
+    Exit codes: 0 healthy; 1 findings at or above --fail-on; 2 usage; 3 undetermined; 4 envdoctor failed.
+    """
+    collecting.check_source(given)
+    delivering.check_files(given)
+    catalogue = catalogues.load()
+    settled = settings.settle(given, catalogue)
+    report = judge(collecting.obtain(given, settled, catalogue), settled, catalogue)
+    delivering.deliver(report, given)
+    return exits.code_for(report, settled.fail_on)
+
+
+def judge(snapshot: Snapshot, settled: Settings, catalogue: Catalogue) -> Report:
+    """Examine a snapshot, and say beside the findings what the reader must know of the run itself."""
+    from envdoctor.diagnose import examine
+
+    report = examine(snapshot, catalogue.rules, settled.selection)
+    nothing = all(settled.selection.reason_to_skip(rule) for rule in catalogue.rules)
+    notes = (*report.notes, *settled.notes, *([EMPTY] if nothing else []))
+    return replace(report, notes=notes, interrupted=snapshot.interrupted)

@@ -1,0 +1,114 @@
+"""Where a snapshot comes from: the machine, a recorded tree, or a file."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from envdoctor.facts import key_of
+from envdoctor.plan import for_level
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from envdoctor.cli.catalogue import Catalogue
+    from envdoctor.cli.settings import Settings
+    from envdoctor.plan import Planned
+    from envdoctor.snapshot import Snapshot
+    from envdoctor.target import Patient
+
+EXPECTED = "expected an envdoctor snapshot or report (JSON, schema envdoctor.snapshot/1 or envdoctor.report/1)"
+
+
+def obtain(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue) -> Snapshot:
+    """Collect the facts, or read them from the file that ``--from`` names; URLs lose their credentials."""
+    from envdoctor.redact import without_credentials
+    from envdoctor.rewrite import rewrite
+
+    source = given.get("from_")
+    snapshot = read(source, catalogue) if source else _collect(given, settings, catalogue)
+    return rewrite(snapshot, without_credentials)
+
+
+def _collect(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue) -> Snapshot:
+    from envdoctor import runner
+    from envdoctor.cli.progress import Progress
+
+    planned = wanted(for_level(settings.level, catalogue.planned), settings, catalogue)
+    patient, planned = _patient(given, planned)
+    progress = Progress()
+    run = runner.Collection(
+        patient, planned, timeout=settings.timeout, level=settings.level, progress=progress, kinds=catalogue.facts
+    )
+    _ = catalogue.rules  # imported while the patient works
+    snapshot = run.finish()
+    progress.clear()
+    return replace(snapshot, plugin_errors=(*snapshot.plugin_errors, *catalogue.plugins.errors))
+
+
+def _patient(given: Mapping[str, Any], planned: tuple[Planned, ...]) -> tuple[Patient, tuple[Planned, ...]]:
+    """Say who is examined, and what may be asked there: this interpreter or another, this machine or a recorded one.
+
+    A plug-in's probe is asked elsewhere only if it declares that it may travel.
+    """
+    from envdoctor.probe import Roots
+    from envdoctor.target import Patient
+
+    payload = {re.split("[.:]", each.where)[0]: each.location for each in planned if each.location}
+    options: dict[str, Any] = {"payload": payload}
+    if given.get("python"):
+        options["python"] = interpreter(given["python"])
+    if given.get("root"):
+        options["roots"] = Roots.under(os.path.abspath(given["root"]))  # noqa: PTH100 - links are part of a recording
+    patient = Patient(**options)
+    return patient, tuple(p for p in planned if p.travels or patient.is_ours)
+
+
+def wanted(planned: tuple[Planned, ...], settings: Settings, catalogue: Catalogue) -> tuple[Planned, ...]:
+    """Leave out the processes whose facts no selected rule asks for; ``--only`` then takes no longer than it must.
+
+    The static facts stay: they are read by one process, and say what machine this is.
+    """
+    if not (settings.selection.only or settings.selection.skip):
+        return planned
+    rules = [rule for rule in catalogue.rules if settings.selection.reason_to_skip(rule) is None]
+    facts = {key_of(each.fact) for rule in rules for each in rule.inputs}
+    children = {"static", *(each.child for each in planned if each.fact in facts)}
+    return tuple(p for p in planned if p.child in children and (not p.after_import or p.fact in facts))
+
+
+def read(source: str, catalogue: Catalogue) -> Snapshot:
+    """Read a snapshot from a file, or from stdin for ``-``. What is no snapshot of ours is a usage error."""
+    from envdoctor import snapshot
+
+    name = "stdin" if source == "-" else source
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        return snapshot.load(data, source=name, kinds=catalogue.facts)
+    except OSError as error:
+        raise click.UsageError(f"--from: cannot read {name}: {error.strerror or error}") from None
+    except snapshot.SnapshotError as error:
+        raise click.UsageError(f"--from: {error}; {EXPECTED}") from None
+
+
+def interpreter(path: str) -> str:
+    """Give the absolute path of the Python that ``--python`` names; one that cannot be run is a usage error."""
+    found = shutil.which(path)
+    if found is None:
+        why = "is not executable" if Path(path).exists() else "is not there"
+        raise click.UsageError(f"--python: {path!r} {why}, expected the path of a Python interpreter")
+    return os.path.abspath(found)  # noqa: PTH100 - a virtual environment's link to its Python must not be resolved
+
+
+def check_source(given: Mapping[str, Any]) -> None:
+    """Refuse options that contradict each other: facts from a file cannot be collected otherwise."""
+    for option in ("python", "root", "level", "timeout"):
+        if given.get("from_") and given.get(option):
+            raise click.UsageError(f"--{option} says how to collect, and --from reads what was collected: use one")

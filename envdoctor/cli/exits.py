@@ -1,0 +1,90 @@
+"""Exit codes, the same for every format, and how each way of ending becomes one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from envdoctor.cli.streams import notice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from envdoctor.finding import Report
+
+OK = 0
+FINDINGS = 1
+USAGE = 2
+UNDETERMINED = 3
+INTERNAL = 4
+INTERRUPTED = 130
+ISSUES = "https://github.com/torch-envdoctor/envdoctor/issues"
+
+
+class OwnFailure(Exception):  # noqa: N818 - what happened, in words
+    """envdoctor itself cannot go on (a full disk, for instance): exit 4 with these words."""
+
+
+@dataclass
+class End:
+    """How a command ended."""
+
+    code: int = INTERNAL
+
+
+@contextlib.contextmanager
+def ending(*, debug: bool) -> Iterator[End]:
+    """Turn every way in which a command can end into an exit code and, where something went wrong, one line."""
+    end = End()
+    try:
+        yield end
+    except click.ClickException as error:
+        end.code = _usage(error)
+    except (click.Abort, KeyboardInterrupt):
+        end.code = INTERRUPTED
+    except OwnFailure as error:
+        notice(f"envdoctor: {error}")
+    except Exception as error:  # noqa: BLE001 - the last one to see it: a traceback helps nobody who only runs it
+        _own_fault(error, debug=debug or bool(os.environ.get("ENVDOCTOR_TRACEBACK")))
+
+
+def _usage(error: click.ClickException) -> int:
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context else "envdoctor"
+    notice(f"envdoctor: {error.format_message()}")
+    notice(f"Try '{where} --help'.")
+    return USAGE
+
+
+def _own_fault(error: Exception, *, debug: bool) -> None:
+    if debug:
+        import traceback
+
+        traceback.print_exc(file=sys.stderr)
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    hint = "" if debug else " Run it again with --debug and"
+    notice(f"envdoctor: this is a fault of envdoctor itself: {said}.{hint} {'R' if debug else 'r'}eport it: {ISSUES}")
+
+
+def code_for(report: Report, fail_on: str) -> int:
+    """Give the exit code that a report means: findings come before undetermined."""
+    if report.interrupted:
+        return INTERRUPTED
+    counted = {"error": ("error",), "warning": ("error", "warning"), "never": ()}[fail_on]
+    if any(each.severity and each.severity.value in counted for each in report.active):
+        return FINDINGS
+    return UNDETERMINED if undetermined(report) else OK
+
+
+def undetermined(report: Report) -> bool:
+    """Tell whether an essential rule is unknown, or no rule at all could judge."""
+    from envdoctor.finding import Status
+
+    open_ends = {Status.UNKNOWN, Status.SKIPPED}
+    nothing = all(check.status in open_ends for check in report.checks)
+    return nothing or any(check.essential and check.status is Status.UNKNOWN for check in report.checks)

@@ -1,0 +1,100 @@
+"""``envdoctor list``: every finding, every probe, and the knowledge tables with their dates."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from envdoctor.cli import delivering, streams
+from envdoctor.cli.options import OneOf, debug
+
+if TYPE_CHECKING:
+    from envdoctor.cli.catalogue import Catalogue
+
+Row = dict[str, Any]
+SCHEMA = "envdoctor.list/1"
+WHAT = ("findings", "probes")
+
+
+@click.command("list", short_help="List every finding, probe or knowledge table.")
+@click.argument("what", type=OneOf("list", WHAT), required=False)
+@click.option("--knowledge", is_flag=True, help="List the tables that rules look things up in, with their dates.")
+@click.option("--format", "format_", type=OneOf("format", ("terminal", "json")), default="terminal", help="For stdout.")
+@debug
+def command(what: str | None, *, knowledge: bool, format_: str) -> None:
+    """List everything that envdoctor knows: findings (the default) or probes, with levels, or --knowledge."""
+    if knowledge and what:
+        raise click.UsageError(f"--knowledge lists tables, and {what!r} something else: use one")
+    name = "knowledge" if knowledge else what or "findings"
+    rows = _tables() if knowledge else _known(name)
+    if format_ == "json":
+        from envdoctor.render.json import write
+
+        delivering.print_out(write({"schema": SCHEMA, name: rows}))
+    else:
+        delivering.print_out(table(rows, streams.width_of(sys.stdout)))
+
+
+def _known(what: str) -> list[Row]:
+    from envdoctor.cli import catalogue
+
+    known = catalogue.load()
+    for error in known.plugins.errors:
+        streams.notice(f"envdoctor: a plug-in is broken: {error}")
+    return _findings(known) if what == "findings" else _probes(known)
+
+
+def _findings(known: Catalogue) -> list[Row]:
+    from envdoctor.cli.levels import from_level
+
+    return [
+        {"id": r.id, "severity": r.severity.value, "level": from_level(r, known.planned), "group": r.group,
+         "essential": r.essential, "home": r.home, "summary": r.summary}
+        for r in known.rules
+    ]  # fmt: skip
+
+
+def _probes(known: Catalogue) -> list[Row]:
+    return [
+        {"name": p.name, "level": p.level, "fact": p.fact, "process": p.child, "seconds": p.seconds,
+         "needs": "a driver's device nodes" if p.gated else "an imported torch" if p.after_import else ""}
+        for p in known.planned
+    ]  # fmt: skip
+
+
+def _tables() -> list[Row]:
+    from envdoctor import knowledge
+
+    return [{"table": each.name, "date": each.date, "row": each.row} for each in knowledge.TABLES]
+
+
+def table(rows: list[Row], width: int) -> str:
+    """Put rows in aligned columns; where they do not fit, the last column goes on a line of its own."""
+    shown = [_words(row) for row in rows]
+    names = list(shown[0]) if shown else []
+    wide = {name: max(len(name), *(len(row[name]) for row in shown)) for name in names}
+    lines = [_line(dict(zip(names, names, strict=True)), names, wide, width)]
+    lines += [_line(row, names, wide, width) for row in shown]
+    return "\n".join(lines) + "\n"
+
+
+def _words(row: Row) -> dict[str, str]:
+    """Leave out what only programs ask for; the essential ones are marked."""
+    shown = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in row.items()}
+    if shown.pop("essential", "") == "True":
+        shown["severity"] += " *"
+    shown.pop("home", None)
+    return shown
+
+
+def _line(row: dict[str, str], names: list[str], wide: dict[str, int], width: int) -> str:
+    import textwrap
+
+    *front, last = names
+    start = "  ".join(row[name].ljust(wide[name]) for name in front)
+    if len(start) + 2 + len(row[last]) <= width:
+        return f"{start}  {row[last]}".rstrip()
+    below = textwrap.wrap(row[last], max(width - 4, 20), initial_indent="    ", subsequent_indent="    ")
+    return "\n".join([start.rstrip(), *below])

@@ -1,0 +1,85 @@
+"""What a check is to do: the configuration file, and over it what the command line says."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from envdoctor import config as configuration
+from envdoctor.diagnose import Selection
+from envdoctor.finding import Ignored
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from envdoctor.cli.catalogue import Catalogue
+    from envdoctor.config import Config
+
+SECONDS = {"quick": 15.0, "standard": 120.0, "deep": 120.0}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A check, settled: every name in it is valid."""
+
+    level: str = "standard"
+    fail_on: str = "error"
+    timeout: float = 120.0
+    selection: Selection = field(default_factory=Selection)
+    notes: tuple[str, ...] = ()
+
+
+def configured(file: str | None) -> Config:
+    """Read the configuration; what is wrong with it is a usage error."""
+    try:
+        return configuration.load(Path(file) if file else None)
+    except configuration.ConfigError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def settle(given: Mapping[str, Any], catalogue: Catalogue) -> Settings:
+    """Put options over configuration over defaults. Raises ``click.UsageError`` for a name that is not known."""
+    config = configured(given.get("config"))
+    ignore, notes = _ignored(config, given.get("ignore", ()), catalogue)
+    level = given.get("level") or config.level or "standard"
+    selection = Selection(
+        catalogue.names(given.get("only", ()), "--only"), catalogue.names(given.get("skip", ()), "--skip"), ignore
+    )
+    return Settings(
+        level,
+        given.get("fail_on") or config.fail_on or "error",
+        given.get("timeout") or config.timeout or SECONDS[level],
+        selection,
+        (*config.notes, *notes),
+    )
+
+
+def _ignored(config: Config, given: Iterable[str], catalogue: Catalogue) -> tuple[dict[str, Ignored], tuple[str, ...]]:
+    """Give what is ignored, by whom and why, and what is to be said about ignores that no longer hold."""
+    ignored: dict[str, Ignored] = {}
+    notes: list[str] = []
+    today = dt.datetime.now().astimezone().date()
+    for name, each in config.ignore.items():
+        catalogue.check_id(name, f"{config.path}: ignore")
+        if each.expired(today):
+            notes.append(f"{config.path}: ignore of {name} ended on {each.until}, so it counts again ({each.reason})")
+        else:
+            ignored[name] = Ignored(each.reason, config.path)
+    for name, reason in map(_split, given):
+        catalogue.check_id(name, "--ignore")
+        ignored[name] = Ignored(reason, "--ignore")
+    notes += [f"{name} is retired: no rule has this id any more" for name in sorted({*ignored} & catalogue.retired)]
+    return ignored, tuple(notes)
+
+
+def _split(word: str) -> tuple[str, str]:
+    name, equals, reason = word.partition("=")
+    if not equals or not reason.strip():
+        raise click.UsageError(
+            f"--ignore: {word!r} has no reason, expected ID=reason, such as {name or 'ID'}='one worker'"
+        )
+    return name.strip(), reason.strip()
