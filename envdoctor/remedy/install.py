@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
 from envdoctor.finding import Command, Fix, Safety
-from envdoctor.knowledge.torch import companions_for
+from envdoctor.knowledge.cuda import branch_to_install
+from envdoctor.knowledge.torch import companions_for, cuda_of, releases
+from envdoctor.remedy.driver import install_driver
 from envdoctor.remedy.installer import NEW_VENV, Installer, belongs_to_the_system, from_conda, installer_for, quoted
 from envdoctor.remedy.wheels import INDEX, Wheel, torch_wheel
 
 if TYPE_CHECKING:
+    from envdoctor.facts.host import Host
     from envdoctor.facts.packages import Packages
+    from envdoctor.remedy.machine import Machine
 
-__all__ = ["Wheel", "change_torch", "install", "install_plain", "torch_specs", "torch_wheel"]
+__all__ = [
+    "Wheel",
+    "another_python",
+    "change_torch",
+    "install",
+    "install_plain",
+    "torch_specs",
+    "torch_wheel",
+    "ways_to_cuda",
+]
 
 
 def install(
@@ -63,6 +77,30 @@ def change_torch(packages: Packages, wheel: Wheel | None, *, title: str = "") ->
         return ()
     words = title or f"Install torch {wheel.torch} for {_spoken(wheel)}"
     return (install(packages, torch_specs(packages, wheel), wheel.variant, title=words),)
+
+
+def ways_to_cuda(packages: Packages, host: Host | None, fit: Machine, installed: str | None = None) -> tuple[Fix, ...]:
+    """Give the wheel with CUDA that fits this machine; where only a newer driver makes one fit, that driver."""
+    wheel = fit.cuda_wheel(installed)
+    if wheel:
+        return change_torch(packages, wheel)
+    later = replace(fit, driver_cuda=None).cuda_wheel(installed)
+    if later is None:
+        return ()
+    raised = install_driver(host, branch_to_install(cuda_of(later.variant)), verb="Raise")
+    return (replace(raised, title=f"{raised.title}: this one starts no torch that has wheels for Python {fit.python}"),)
+
+
+def another_python(packages: Packages) -> Fix:
+    """Make an environment with a Python that torch has wheels for, where this one has none."""
+    low, high = releases()[0].python_min, releases()[0].python_max
+    python = f"{high[0]}.{max(low[1], high[1] - 2)}"  # companions are slow to follow the newest Python
+    if packages.environment_kind == "conda":
+        command = quoted(("conda", "create", "--name", "torch"), (f"python={python}",))
+    else:
+        command = quoted(("uv", "venv", "--python", python, NEW_VENV))
+    title = f"Take a Python that torch has wheels for: there is none for {packages.python_version}"
+    return Fix(title, (command,), Safety.DISRUPTIVE, "a new environment; this one stays as it is")
 
 
 def _spoken(wheel: Wheel) -> str:

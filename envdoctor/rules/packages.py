@@ -220,9 +220,16 @@ def _numpy_words(torch: TorchImport | None) -> tuple[Evidence, ...]:
     for text in torch.warnings:
         if NUMPY_1_WORDS.search(text):
             return (see(torch, "warnings", "import torch warns", text),)
+    if torch.printed and NUMPY_1_WORDS.search(torch.printed):
+        return (see(torch, "printed", "import torch prints", _around(torch.printed)),)
     if torch.error and NUMPY_1_WORDS.search(torch.error):
         return (see(torch, "error", "import torch says", torch.error),)
     return ()
+
+
+def _around(text: str) -> str:
+    """Give the line that says it, out of a page."""
+    return next((line.strip() for line in text.splitlines() if NUMPY_1_WORDS.search(line)), text)
 
 
 def _built_for_numpy_1(build: TorchBuild | None, packages: Packages, torch: TorchImport | None) -> tuple[bool, bool]:

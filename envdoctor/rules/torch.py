@@ -10,8 +10,8 @@ from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Host
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild, TorchCuda, TorchPath
-from envdoctor.finding import Confidence, Evidence, Finding, Fix, Safety, Severity, see
-from envdoctor.remedy.install import change_torch, install, torch_specs
+from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
+from envdoctor.remedy.install import another_python, change_torch, ways_to_cuda
 from envdoctor.remedy.machine import Machine, machine_of
 from envdoctor.rule import NotApplicable, known, rule
 from envdoctor.rules.presence import has_gpu, has_nodes, in_container
@@ -71,18 +71,15 @@ def torch_missing(
         "PyTorch is not installed for this Python",
         fit.no_wheels and f"{fit.no_wheels[0].upper()}{fit.no_wheels[1:]}.",
         tuple(evidence),
-        _new_torch(packages, fit, gpu=gpu),
+        _new_torch(packages, host, fit, gpu=gpu),
     )
 
 
-def _new_torch(packages: Packages, fit: Machine, *, gpu: bool) -> tuple[Fix, ...]:
-    wheel = fit.cuda_wheel() if gpu else fit.cpu_wheel()
-    if wheel:
-        title = f"Install torch {wheel.torch} with {'CUDA ' + wheel.cuda if wheel.cuda else 'the CPU build'}"
-        return (install(packages, torch_specs(packages, wheel), wheel.variant, title=title),)
-    if fit.no_wheels or gpu or fit.python is None:
-        return ()
-    return (Fix(f"Take a Python that torch has wheels for: none is known for {fit.python}", safety=Safety.DISRUPTIVE),)
+def _new_torch(packages: Packages, host: Host | None, fit: Machine, *, gpu: bool) -> tuple[Fix, ...]:
+    found = ways_to_cuda(packages, host, fit) if gpu else change_torch(packages, fit.cpu_wheel())
+    if found or fit.no_wheels or fit.python is None:
+        return found
+    return (another_python(packages),)
 
 
 @rule(severity=Severity.ERROR, group="torch", essential=True, explained_by=("conda-channel-mix", "python-unsupported"))
@@ -118,7 +115,7 @@ def torch_cpu_only_on_gpu_machine(
     ## Sources
     https://pytorch.org/get-started/locally/
     """
-    if not known(build, "is_cpu_only"):
+    if build.cuda or build.hip or not known(build, "is_cpu_only"):
         return
     fit = machine_of(packages, host, driver=driver, smi=smi, module=module)
     gpu = _seen_gpu(bus, nodes, module, smi, driver)
@@ -134,7 +131,7 @@ def torch_cpu_only_on_gpu_machine(
         if gpu
         else f"PyTorch is the CPU build, but {companions[0].name} is of use with CUDA only",
         evidence=(_cpu_build(build), *(gpu or _beside(packages, companions))),
-        fixes=change_torch(packages, fit.cuda_wheel(build.version)) if packages else (),
+        fixes=ways_to_cuda(packages, host, fit, build.version) if packages else (),
         severity=Severity.ERROR if gpu else Severity.WARNING,
         confidence=Confidence.CERTAIN if gpu else Confidence.LIKELY,
     )
@@ -216,7 +213,7 @@ def rocm_build_on_nvidia(
         "PyTorch is the ROCm build, but the GPU is NVIDIA's",
         "An AMD GPU is on the bus too: if that is the one to use, this is a choice." if amd else "",
         (see(build, "hip", "torch was built for ROCm", build.hip), *gpu),
-        change_torch(packages, fit.cuda_wheel(build.version)) if packages else (),
+        ways_to_cuda(packages, host, fit, build.version) if packages else (),
         severity=Severity.WARNING if amd else Severity.ERROR,
         confidence=Confidence.LIKELY if amd else Confidence.CERTAIN,
     )

@@ -114,9 +114,10 @@ def _pinned_version(pin: Pin) -> Version | None:
 def _words(torch: TorchImport | None, pin: Pin) -> tuple[Evidence, ...]:
     stem = _stem(pin.name)
     name = IN_WORDS.get(stem, stem)
-    if torch is None or not torch.error or not re.search(rf"(?<![a-z]){name}|lib{name}", torch.error, re.IGNORECASE):
+    said = " ".join((torch.error or "", *torch.earlier_errors)) if torch else ""
+    if torch is None or not re.search(rf"(?<![a-z]){name}|lib{name}", said, re.IGNORECASE):
         return ()
-    return (see(torch, "error", "import torch says", torch.error),)
+    return (see(torch, "error", "import torch says", torch.error or said),)
 
 
 def _pinned(build: TorchBuild, pin: Pin) -> Evidence:
@@ -154,8 +155,8 @@ def triton_torch_mismatch(build: TorchBuild, packages: Packages) -> Iterator[Fin
 
     ## How it is detected
     The pin in torch's own metadata; where it has none, the pin that the published wheel of this release has. A
-    difference in the patch number alone, or in the revision of a nightly, is a warning. A CPU build pins no Triton,
-    and nightlies and source builds without a pin are not judged.
+    difference in a nightly's revision alone is a warning. A CPU build pins no Triton, and nightlies and source builds
+    without a pin are not judged.
 
     ## What to do
     Install the Triton that torch pins. Of triton and pytorch-triton remove both, then install the one that is pinned.
@@ -174,16 +175,18 @@ def triton_torch_mismatch(build: TorchBuild, packages: Packages) -> Iterator[Fin
     have = next((each for each in found if each.name == wanted.name), found[0])
     version = parsed(have.version, have.name)
     asked = specifiers(wanted.specifier, "torch")
-    same_release = satisfies(version, asked)
-    if asked.contains(version, prereleases=True) or (same_release and not _names_revision(asked, version)):
+    revision = satisfies(version, asked)
+    if asked.contains(version, prereleases=True) or (revision and not _names_revision(asked, version)):
         return
-    close = same_release or _differs_in_patch(version, asked)
+    close = revision or _differs_in_patch(version, asked)
     yield Finding(
         f"{have.name} {have.version} is installed, but this torch works with {wanted.name}{wanted.specifier}",
-        "Only the patch number or the revision differs: torch.compile may still work." if close else "",
+        f"Only the {'revision' if revision else 'patch number'} differs: torch.compile may still work."
+        if close
+        else "",
         (source, _have(packages, have)),
         repair.to_pins(packages, (f"{wanted.name}{wanted.specifier}",)),
-        severity=Severity.WARNING if close else Severity.ERROR,
+        severity=Severity.WARNING if revision else Severity.ERROR,
         confidence=Confidence.LIKELY if close else Confidence.CERTAIN,
     )
 
