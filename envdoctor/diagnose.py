@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from envdoctor.facts import Fact, key_of
+from envdoctor.facts.run import ProbeEnd, ProbeRun
 from envdoctor.finding import Check, Confidence, Finding, Ignored, Report, Severity, Status, Verdict
-from envdoctor.outcome import Absent, Got
+from envdoctor.outcome import Absent, Crashed, Failed, Got, TimedOut
 from envdoctor.plan import LEVELS, level_of
-from envdoctor.rule import Input, NotApplicable, Rule, Unknown
+from envdoctor.rule import Input, Missing, NotApplicable, Rule, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -84,6 +85,9 @@ def _judge(rule: Rule, snapshot: Snapshot) -> tuple[Status, str, tuple[Finding, 
         found = tuple(_complete(each, rule, snapshot) for each in rule.body(*supplied))
     except NotSupplied as missing:
         return missing.status, str(missing), ()
+    except Missing as gap:
+        lack = _missing(key_of(gap.fact), snapshot.probe_for(key_of(gap.fact)), snapshot)
+        return lack.status, str(lack), ()
     except NotApplicable as why:
         return Status.NOT_APPLICABLE, str(why), ()
     except Unknown as why:
@@ -95,11 +99,29 @@ def _judge(rule: Rule, snapshot: Snapshot) -> tuple[Status, str, tuple[Finding, 
 
 def supply(wanted: Input, snapshot: Snapshot) -> Fact | None:
     """Give the fact a rule asks for; raises ``NotSupplied`` with the reason when a needed one is missing."""
-    fact = snapshot.get(wanted.fact)
+    fact = run_of(snapshot) if wanted.fact is ProbeRun else snapshot.get(wanted.fact)
     if fact is not None or wanted.optional:
         return fact
     key = key_of(wanted.fact)
     raise _missing(key, snapshot.probe_for(key), snapshot)
+
+
+def run_of(snapshot: Snapshot) -> ProbeRun:
+    """Give the run itself as a fact: how each probe ended, and which plug-ins broke."""
+    return ProbeRun(probes=tuple(_end_of(each) for each in snapshot.probes), plugin_errors=snapshot.plugin_errors)
+
+
+def _end_of(result: ProbeResult) -> ProbeEnd:
+    end = ProbeEnd(result.name, result.fact, result.outcome.name, result.outcome.reason, seconds=result.seconds)
+    match result.outcome:
+        case Failed(detail=detail):
+            return replace(end, detail=detail)
+        case Crashed(signal=signal, exit_code=code, detail=detail):
+            return replace(end, signal=signal, exit_code=code, detail=detail)
+        case TimedOut(hung=hung, unkillable=unkillable, detail=detail):
+            return replace(end, hung=hung, unkillable=unkillable, detail=detail)
+        case _:
+            return end
 
 
 def _missing(key: str, result: ProbeResult | None, snapshot: Snapshot) -> NotSupplied:
@@ -126,11 +148,14 @@ def _complete(finding: Finding, rule: Rule, snapshot: Snapshot) -> Finding:
 
 
 def with_causes(findings: tuple[Finding, ...], rules: Iterable[Rule]) -> tuple[Finding, ...]:
-    """Name, in each finding, the fired findings that its rule says explain it, the likeliest first."""
+    """Name, in each finding, the fired findings that explain it, the likeliest first.
+
+    The candidates are the ids that the finding itself names, else those that its rule declares.
+    """
     explained = {rule.id: rule.explained_by for rule in rules}
     fired = [f for f in findings if f.ignored is None and f.severity is not Severity.INFO]
     return tuple(
-        replace(each, caused_by=each.caused_by or _causes(each, explained.get(each.id, ()), fired)) for each in findings
+        replace(each, caused_by=_causes(each, each.caused_by or explained.get(each.id, ()), fired)) for each in findings
     )
 
 

@@ -22,6 +22,17 @@ class NotApplicable(Exception):  # noqa: N818 - an answer, not an error
     """Raised by a rule whose subject is not there: the words become the check's reason."""
 
 
+class Missing(Exception):  # noqa: N818 - an answer, not an error
+    """Raised by a rule that can judge by any of several optional facts and got none of them.
+
+    It ends as if ``fact``, the one that would decide best, had been a needed input: absent, unknown or skipped.
+    """
+
+    def __init__(self, fact: type[Fact]) -> None:
+        super().__init__(key_of(fact))
+        self.fact = fact
+
+
 @dataclass(frozen=True)
 class Input:
     """One parameter of a rule: which fact it wants, and whether it can do without."""

@@ -35,6 +35,8 @@ TABLES: tuple[Table, ...] = (
     Table("ngc_pytorch.csv", "NGC PyTorch image tag"),
     Table("ecosystem.csv", "companion package version"),
     Table("gpu_specs.csv", "GPU model"),
+    Table("gpu_names.csv", "GPU family by compute capability"),
+    Table("cuda_arch.csv", "CUDA compiler release"),
     Table("reference_results.csv", "published measurement"),
     Table("xid.csv", "Xid code"),
     Table("env_vars.toml", "environment variable"),

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
     RULES: tuple[Rule, ...]
 
-MODULES = ("devices", "card_state", "torch", "torch_files", "torch_copies", "torch_pins", "packages")
+MODULES = (
+    "devices", "driver", "cuda_start", "visibility", "cuda_unavailable", "arch", "system", "precision", "doctor",
+    "card_state", "torch", "torch_files", "torch_copies", "torch_pins", "packages",
+)  # fmt: skip
 RETIRED: frozenset[str] = frozenset()
 
 

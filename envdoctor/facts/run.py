@@ -1,0 +1,39 @@
+"""[payload] The run itself, as rules about the doctor see it: what became of each probe, and which plug-ins broke."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Tuple
+
+from envdoctor.facts import Fact, read_from
+
+
+@dataclass(frozen=True)
+class ProbeEnd:
+    """How one probe ended. ``outcome`` is got, absent, failed, crashed or timed-out; the rest belongs to it."""
+
+    name: str = ""
+    fact: str = ""
+    outcome: str = ""
+    reason: str = ""
+    detail: str = ""
+    signal: str = ""
+    exit_code: int = 0
+    seconds: float = 0.0
+    hung: bool = False
+    unkillable: bool = False
+
+
+@dataclass(frozen=True)
+class ProbeRun(Fact):
+    """Every probe of this run. No probe collects it: it is put together from the snapshot."""
+
+    probes: Tuple[ProbeEnd, ...] = read_from("this run", ())
+    plugin_errors: Tuple[str, ...] = read_from("entry points", ())
+
+    def end_of(self, name: str) -> ProbeEnd:
+        """Give how the named probe ended; one without an outcome when it was not in this run."""
+        for each in self.probes:
+            if each.name == name:
+                return each
+        return ProbeEnd(name)

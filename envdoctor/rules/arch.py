@@ -1,0 +1,181 @@
+"""Does the installed torch have code for the GPUs of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from envdoctor.facts.driver import CudaDriver, CudaRuntime, KernelModule, NvidiaSmi
+from envdoctor.facts.gpu import DeviceNodes, PciBus
+from envdoctor.facts.host import Host
+from envdoctor.facts.packages import Packages
+from envdoctor.facts.torch import TorchBuild, TorchCuda
+from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
+from envdoctor.knowledge import cells, rows
+from envdoctor.knowledge.cuda import Version, dotted, level_suffices, numbers
+from envdoctor.knowledge.gpus import Code, beyond_compiler, capability, code_of, compiler_range, has_cubin, has_ptx
+from envdoctor.knowledge.torch import cuda_of, variant_of
+from envdoctor.remedy.install import change_torch
+from envdoctor.remedy.machine import machine_of
+from envdoctor.remedy.wheels import platform_of
+from envdoctor.rule import Missing, Unknown, rule
+from envdoctor.rules.builds import need_cuda_build
+from envdoctor.rules.cards import Card, cards
+from envdoctor.rules.driver_level import Driver, support_of
+from envdoctor.rules.presence import need_gpu
+
+TURING, CUDA_WITH_TURING_LIBRARIES = (7, 5), (10, 0)  # pytorch/pytorch#21819 and others: cuBLAS 9 fails on Turing
+
+
+@dataclass(frozen=True)
+class Built:
+    """The device code of the installed build, and what shows it. ``from_table``: not read in this build itself."""
+
+    code: Code
+    evidence: tuple[Evidence, ...]
+    cuda: Version
+    from_table: bool = False
+
+
+@rule(severity=Severity.ERROR, group="torch", essential=True)
+def gpu_arch_not_in_build(
+    build: TorchBuild,
+    driver: CudaDriver | None,
+    smi: NvidiaSmi | None,
+    cuda: TorchCuda | None,
+    runtime: CudaRuntime | None,
+    module: KernelModule | None,
+    bus: PciBus | None,
+    nodes: DeviceNodes | None,
+    packages: Packages | None,
+    host: Host | None,
+) -> Iterator[Finding]:
+    """This PyTorch has no code for a GPU of this machine.
+
+    ## What it means
+    A build carries machine code (SASS) for certain compute capabilities. Code for X.y runs on X.z where z is not
+    smaller, with few exceptions (5.3, 6.2, 7.2, and 8.7 before CUDA 13.2, stand alone). Portable code (PTX) runs on
+    every newer GPU after the driver has compiled it.
+
+    ## Why it matters
+    Without code the first kernel fails: "no kernel image is available for execution on the device". With PTX alone it
+    works, and the first start pauses for minutes while the driver compiles (info). A driver older than the build's CUDA
+    cannot compile its PTX.
+
+    ## How it is detected
+    The architecture list in torch's own library, else torch.cuda.get_arch_list(), else the table of published wheels
+    for this version, CUDA and platform. Against it the compute capability that libcuda, nvidia-smi or torch names, else
+    NVIDIA's list by full model name. Where no list is known, the range of that CUDA's compiler decides. Each GPU model
+    is judged by itself.
+
+    ## What to do
+    Install a build that has the code: CUDA 12.8 or newer for Blackwell, the CUDA 12.6 builds of torch up to 2.14 for
+    Maxwell, Pascal and Volta. For GPUs that no wheel serves, build from source or use a newer GPU.
+
+    ## Sources
+    https://docs.nvidia.com/cuda/cuda-compiler-driver-nvcc/index.html#gpu-compilation
+    https://docs.nvidia.com/cuda/blackwell-compatibility-guide/
+    """
+    wanted = need_cuda_build(build)
+    need_gpu(bus, nodes, module, smi, driver)
+    found = cards(driver, smi, cuda)
+    if not found:
+        raise Missing(CudaDriver)
+    built = _built(build, cuda, wanted, host)
+    level = support_of(Driver(driver, runtime, smi, module, cuda=cuda, host=host), wanted).level
+    unjudged = []
+    for card in found:
+        verdict = _verdict(card, built, level)
+        if verdict is None:
+            unjudged.append(card)
+        elif verdict != "runs":
+            machine = machine_of(packages, host, driver=driver, runtime=runtime, smi=smi, module=module)
+            wheel = machine.cuda_wheel(build.version)
+            fixes = change_torch(packages, wheel) if packages and wheel else ()
+            yield _finding(card, built, verdict, fixes, alone=len(found) == 1)
+    if unjudged and len(unjudged) == len(found):
+        raise Unknown(_why_unjudged(unjudged[0], built))
+
+
+def _verdict(card: Card, built: Built, level: Version | None) -> str | None:
+    """Say runs, none, math (no math libraries), ptx (compiled at the first start) or ptx-refused; None: not known."""
+    gpu = capability(card.capability)
+    if gpu is None:
+        return None
+    if gpu == TURING and built.cuda < CUDA_WITH_TURING_LIBRARIES:
+        return "math"
+    if built.code.empty:
+        return "none" if beyond_compiler(gpu, built.cuda) else None
+    if has_cubin(built.code, gpu, built.cuda):
+        return "runs"
+    if not has_ptx(built.code, gpu):
+        return "none"
+    return "ptx-refused" if level and level < built.cuda and level_suffices(level, built.cuda) else "ptx"
+
+
+TITLES = {
+    "none": "This PyTorch has no code for the {name} (compute capability {cc})",
+    "math": "This PyTorch's CUDA {cuda} has no math libraries for the {name} (compute capability {cc})",
+    "ptx": "The {name} (compute capability {cc}) runs by compilation at the first start, a pause of minutes",
+    "ptx-refused": "This PyTorch has only PTX for the {name} (compute capability {cc}), newer than the driver compiles",
+}
+
+
+def _finding(card: Card, built: Built, verdict: str, fixes: tuple[Fix, ...], *, alone: bool) -> Finding:
+    name, cc = card.name or "GPU", card.capability
+    return Finding(
+        TITLES[verdict].format(name=name, cc=cc, cuda=dotted(built.cuda)),
+        evidence=(card.evidence, *built.evidence),
+        fixes=fixes,
+        subject="" if alone else name,
+        severity=Severity.INFO if verdict == "ptx" else None,
+        confidence=Confidence.LIKELY if built.from_table or built.code.empty else Confidence.CERTAIN,
+    )
+
+
+def _why_unjudged(card: Card, built: Built) -> str:
+    if card.capability is None:
+        return f"the compute capability of {card.name or 'the GPU'} is not known"
+    return (
+        f"which GPUs this torch has code for is not known (CUDA {dotted(built.cuda)}, not among the published wheels)"
+    )
+
+
+def _built(build: TorchBuild, cuda: TorchCuda | None, wanted: Version, host: Host | None) -> Built:
+    if build.arch_list:
+        return Built(code_of(build.arch_list), (_listed(see(build, "arch_list", "torch has code for")),), wanted)
+    if cuda and cuda.arch_list:
+        return Built(code_of(cuda.arch_list), (_listed(see(cuda, "arch_list", "torch has code for")),), wanted)
+    return _published(build, wanted, host) or _by_compiler(build, wanted)
+
+
+def _listed(evidence: Evidence) -> Evidence:
+    return Evidence(evidence.fact, ", ".join(evidence.value), evidence.source, evidence.freshness, evidence.label)
+
+
+def _published(build: TorchBuild, wanted: Version, host: Host | None) -> Built | None:
+    """Look the build up among the published wheels by version, CUDA variant and platform."""
+    version, variant = numbers(build.version), variant_of(dotted(wanted))
+    platform = platform_of(host.machine if host else None, host.system if host else None)
+    for row in rows("torch_arch.csv"):
+        same = version and numbers(row["torch"]) == version[:2] and cuda_of(row["cuda_variant"]) == cuda_of(variant)
+        if same and platform and platform in row["platform"].split("+"):
+            shown = Evidence("knowledge.torch_arch", row["sm_list"], row["source"], "", "published wheel has code for")
+            return Built(Code(_caps(row["sm_list"]), _caps(row["ptx"])), (shown,), wanted, from_table=True)
+    return None
+
+
+def _caps(cell: str) -> tuple[tuple[int, ...], ...]:
+    return tuple(found for each in cells(cell) if (found := capability(each)))
+
+
+def _by_compiler(build: TorchBuild, wanted: Version) -> Built:
+    shown = [see(build, "cuda", "torch was built with", f"CUDA {dotted(wanted)}")]
+    span = compiler_range(wanted)
+    if span:
+        words = f"{dotted(span[0])} to {dotted(span[1])}"
+        shown.append(Evidence("knowledge.cuda_arch", words, "nvcc's list of GPUs", "", "its compiler makes code for"))
+    return Built(Code(), tuple(shown), wanted, from_table=True)
+
+
+RULES = (gpu_arch_not_in_build,)
