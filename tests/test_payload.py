@@ -62,6 +62,18 @@ def test_payload_is_imported_by_an_old_python() -> None:
     assert {"envdoctor.facts.torch", "envdoctor.probe", "envdoctor_probes.elf"} <= set(imported)
 
 
+def test_an_old_python_is_examined() -> None:
+    """A real Python 3.8, in which nothing of ours is installed, answers every static probe."""
+    python = old_python()
+    if python is None:
+        pytest.skip("no Python 3.8 on PATH or under pyenv")
+    command = [sys.executable, "-m", "envdoctor", "snapshot", "--python", python, "--level", "quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    told = json.loads(done.stdout)
+    wrong = {p["name"]: p["reason"] for p in told["probes"] if p["outcome"] not in {"got", "absent"}}
+    assert ({}, "3.8") == (wrong, told["facts"]["packages"]["python_version"][:3])
+
+
 def test_payload_uses_nothing_newer_than_python_3_8() -> None:
     """Where no old Python is at hand, vermin still says so."""
     vermin = shutil.which("vermin", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
