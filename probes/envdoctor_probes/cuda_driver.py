@@ -113,7 +113,7 @@ def _started(context: Context, fact: CudaDriver, library: Any) -> CudaDriver:
     if code:
         unknown["device_count"] = unknown["devices"] = f"cuInit answers {code} {name or ''}".strip()
     return replace(
-        fact, init_code=code, init_name=name, init_words=words, init_seconds=round(seconds, 4), unknown=unknown
+        fact, init_code=code, init_name=name, init_words=words, init_seconds=round(seconds, 6), unknown=unknown
     )
 
 

@@ -33,8 +33,8 @@ def cuda_runtime(context: Context) -> CudaRuntime:
 
         runtime = ctypes.CDLL(library)
     fact = replace(fact, library=mapped("libcudart") or library)
-    with context.calling("cudaRuntimeGetVersion"):
-        fact = _with_versions(fact, runtime)
+    context.so_far(fact)
+    fact = _with_versions(context, fact, runtime)
     context.so_far(fact)
     return _with_devices(context, fact, runtime)
 
@@ -102,11 +102,13 @@ def _not_asked(how: str) -> CudaRuntime:
     return CudaRuntime(linked_statically=True, unknown=dict.fromkeys(("library", *fields), reason))
 
 
-def _with_versions(fact: CudaRuntime, runtime: Any) -> CudaRuntime:
+def _with_versions(context: Context, fact: CudaRuntime, runtime: Any) -> CudaRuntime:
+    """Ask for both versions; the second question already loads libcuda, and some runtimes start it then."""
     unknown = dict(fact.unknown)
     versions: Dict[str, Any] = {}
     for field, function in (("runtime_version", "cudaRuntimeGetVersion"), ("driver_version", "cudaDriverGetVersion")):
-        code, number = _integer(runtime, function)
+        with context.calling(function):
+            code, number = _integer(runtime, function)
         if code or number <= 0:  # 0: no driver is installed
             unknown[field] = f"{function} answers {code}, version {number}"
         else:
@@ -121,7 +123,7 @@ def _with_devices(context: Context, fact: CudaRuntime, runtime: Any) -> CudaRunt
     started = time.monotonic()
     with context.calling("cudaGetDeviceCount"):
         code, count = _integer(runtime, "cudaGetDeviceCount")
-    seconds = round(time.monotonic() - started, 4)
+    seconds = round(time.monotonic() - started, 6)
     words = []
     for function in ("cudaGetErrorName", "cudaGetErrorString"):
         describe = runtime[function]

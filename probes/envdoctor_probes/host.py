@@ -32,10 +32,10 @@ def host(context: Context) -> Host:
     _read_release(notes)
     _read_kernel(notes)
     _read_libc(notes)
-    _read_virtualization(notes)
-    _read_jetson(notes)
     kind, source = container_kind(notes.tree, context.environ)
     notes.put("container", kind, source)
+    _read_virtualization(notes)
+    _read_jetson(notes)
     if hasattr(os, "geteuid") and notes.tree.live:
         notes.put("is_root", os.geteuid() == 0)
     else:
@@ -124,7 +124,11 @@ def _read_virtualization(notes: Notes) -> None:
         notes.put("virtualization", "wsl", "/proc/version")
         return
     kind = parse_virtualization(dmi, xen, device_tree, cpuinfo)
-    if kind is None:
+    if kind is None and tree.exists("/proc/device-tree/compatible"):
+        kind = "none"  # a device tree that names no hypervisor
+    if notes.values["container"] == "gvisor":
+        notes.miss("virtualization", "gVisor shows a machine of its own making")
+    elif kind is None:
         notes.miss("virtualization", "neither DMI, device tree nor CPU flags can be read")
     else:
         notes.put("virtualization", kind)
@@ -144,7 +148,8 @@ def parse_virtualization(dmi: Tuple[str, ...], xen: str, device_tree: str, cpuin
         return xen
     if device_tree:
         return "kvm" if "kvm" in device_tree else "vm"
-    flags = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
+    # Arm's cpuinfo never tells.
+    flags = re.search(r"^flags\s*:(.*)$", cpuinfo, re.MULTILINE)
     if flags and "hypervisor" in flags.group(1).split():
         return "vm"
     return "none" if any(dmi) or flags else None

@@ -95,6 +95,9 @@ def _read_version(notes: Notes) -> None:
 def _read_on_disk(notes: Notes) -> None:
     tree = notes.tree
     release = tree.text_or("/proc/sys/kernel/osrelease").strip()
+    if not release:
+        notes.miss("on_disk_version", "the kernel does not tell its release")
+        return
     folder = f"/lib/modules/{release}"
     try:
         module = find_module(tree.text(folder + "/modules.dep", 8 << 20))
