@@ -13,11 +13,10 @@ from packaging.version import InvalidVersion, Version
 
 from envdoctor.knowledge import cells, rows
 from envdoctor.knowledge.cuda import cuda_minor
+from envdoctor.knowledge.gpus import Code, capability, has_cubin
 
 Python = tuple[int, ...]
 
-# cubins of a lower minor do not serve these, although they are of the same major (torch/cuda/__init__.py)
-NOT_SERVED_BY_LOWER_MINOR = frozenset({(5, 3), (6, 2), (7, 2), (8, 7), (10, 1)})
 PAIRING_KINDS = frozenset({"exact_pin", "range", "compatible_release", "documented_pair", "none"})
 
 
@@ -51,15 +50,13 @@ class TorchWheelCode:
     torch: tuple[int, ...]
     variant: str
     platforms: tuple[str, ...]
-    cubins: tuple[tuple[int, ...], ...]
+    code: Code
     source: str
 
-    def runs_on(self, capability: str) -> bool:
-        """Tell whether a GPU of this compute capability has code in the wheel (PTX, which needs a JIT, left out)."""
-        wanted = numbers(capability)
-        if wanted in self.cubins or wanted in NOT_SERVED_BY_LOWER_MINOR:
-            return wanted in self.cubins
-        return any(each[0] == wanted[0] and each <= wanted for each in self.cubins)
+    def runs_on(self, gpu: str) -> bool:
+        """Tell whether a GPU of this compute capability has machine code in the wheel (PTX needs a compiler first)."""
+        found = capability(gpu)
+        return found is not None and has_cubin(self.code, found, cuda_of(self.variant))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +119,11 @@ def wheel_code() -> tuple[TorchWheelCode, ...]:
     """Give the device code of every published wheel that was read."""
     return tuple(
         TorchWheelCode(
-            numbers(row["torch"]), row["cuda_variant"], _platforms(row["platform"]),
-            tuple(numbers(each) for each in cells(row["sm_list"])), row["source"],
+            numbers(row["torch"]), row["cuda_variant"], tuple(row["platform"].split("+")),
+            Code(tuple(numbers(each) for each in cells(row["sm_list"]))), row["source"],
         )
         for row in rows("torch_arch.csv")
     )  # fmt: skip
-
-
-def _platforms(cell: str) -> tuple[str, ...]:
-    return tuple("windows" if each == "windows" else each for each in cell.split("+"))
 
 
 def code_of(version: Version, variant: str, platform: str) -> TorchWheelCode | None:

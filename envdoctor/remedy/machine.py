@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from envdoctor.knowledge.cuda import dotted, level_of, numbers
+from envdoctor.knowledge.gpus import capability_of
 from envdoctor.remedy.wheels import Wheel, cpu_wheel, torch_wheel
 
 if TYPE_CHECKING:
-    from envdoctor.facts.driver import CudaDriver, CudaRuntime, KernelModule, NvidiaSmi
+    from envdoctor.facts.driver import CudaDevice, CudaDriver, CudaRuntime, KernelModule, NvidiaSmi, SmiGpu
     from envdoctor.facts.host import Host
     from envdoctor.facts.packages import Packages
 
@@ -87,9 +88,9 @@ def driver_cuda_of(
 
 
 def capabilities_of(driver: CudaDriver | None, smi: NvidiaSmi | None) -> tuple[str, ...]:
-    """Give the compute capabilities of the GPUs, each once."""
-    told = [each.compute_capability for each in driver.devices] if driver else []
-    told += [each.compute_capability for each in smi.gpus] if smi else []
+    """Give the compute capabilities of the GPUs, each once: what was told, else what their full names stand for."""
+    cards: tuple[CudaDevice | SmiGpu, ...] = (*(driver.devices if driver else ()), *(smi.gpus if smi else ()))
+    told = [card.compute_capability or capability_of(card.name) for card in cards]
     return tuple(dict.fromkeys(each for each in told if each))
 
 
