@@ -134,7 +134,8 @@ def test_a_channel_is_named_without_credentials(head: str, expected: str) -> Non
 def test_the_kind_of_environment_is_told(tmp_path: Path) -> None:
     """pyvenv.cfg makes a venv, conda-meta a conda environment, neither the system's Python; uv leaves its name."""
     venv, conda, system = tmp_path / "v", tmp_path / "c", tmp_path / "s"
-    venv.mkdir(), (conda / "conda-meta").mkdir(parents=True), system.mkdir()
+    for folder in (venv, conda / "conda-meta", system):
+        folder.mkdir(parents=True)
     (venv / "pyvenv.cfg").write_text("home = /usr/bin\nuv = 0.5.1\n")
     told = [look(prefix=each) for each in (venv, conda, system)]
     assert [("venv", True), ("conda", False), ("system", False)] == [(f.environment_kind, f.has_uv) for f in told]

@@ -35,7 +35,7 @@ def ask(
     *probes: str,
     path: Sequence[Path | str] = (),
     cwd: Path | str = "/",
-    python: str = sys.executable,
+    python: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run these probes in one fresh interpreter that has ``path`` before its own, and give their facts as plain data.
@@ -44,7 +44,7 @@ def ask(
     """
     order = {"probes": probes, "path": [str(each) for each in path], "cwd": str(cwd)}
     ours = [str(REPOSITORY), str(REPOSITORY / "probes")]
-    command = [python, "-S", "-c", SCRIPT, json.dumps(ours), json.dumps(order)]
+    command = [python or sys.executable, "-S", "-c", SCRIPT, json.dumps(ours), json.dumps(order)]
     done = subprocess.run(
         command,
         capture_output=True,
