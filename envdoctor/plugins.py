@@ -152,7 +152,9 @@ class Gathering:
         return Plugins(tuple(self.planned.values()), usable, dict(self.facts), tuple(self.errors))
 
     def _lacks_a_fact(self, rule: Rule) -> bool:
-        known = {*self.facts.values(), *self.built_in_facts.values()}
+        from envdoctor.facts.run import ProbeRun
+
+        known = {*self.facts.values(), *self.built_in_facts.values(), ProbeRun}
         lacking = [each.fact.__name__ for each in rule.inputs if each.fact not in known]
         if lacking:
             self.errors.append(f"{rule.home}: rule {rule.id}: no probe gives {', '.join(lacking)}")
