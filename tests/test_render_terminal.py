@@ -54,8 +54,8 @@ i fp32 matrix products run in IEEE mode                                 tf32-off
 
 ✓ libraries 14   ✓ packages 22
 45 checks: 2 errors · 1 warning · 1 info · 36 passed · 5 not applicable
-✗ 2 errors, 1 warning. Start with driver-too-old-for-cuda-build: fixing it
-  should clear 1 more.
+✗ 2 errors, 1 warning. Start with driver-too-old-for-cuda-build; 1 more follows
+  from it.
 More: envdoctor check --show all · --format json · envdoctor explain ID
 """
 

@@ -14,6 +14,7 @@ from envdoctor.plan import BUILT_IN
 from envdoctor.snapshot import ProbeResult, Snapshot, Target
 from tests.demo_machines import cards, stacks
 from tests.demo_machines import hardware as hw
+from tests.demo_machines.ledger import ledger
 
 NOT_ASKED = "no NVIDIA device node: the driver is not asked"
 NVML_NOT_ASKED = "no NVIDIA device node: asking NVML could create one"
@@ -59,6 +60,7 @@ def h100x8_healthy() -> Snapshot:
         hw.smi(driver, "13.0", name, 8, 81559, "9.0"), hw.libcuda(driver, "13.0", name, 8, 81079, "9.0"),
         hw.cudart(runtime, "12.8", "13.0", 8), stacks.packages(prefix, python, installed), stacks.path(site),
         stacks.build(site, "2.9.0+cu128", "12.8", stacks.CU128, "3.12"), stacks.files("2.9.0+cu128", 12411),
+        ledger(site, stacks.CU128, installed, glibc="2.39", glibcxx="3.4.33"),
         stacks.imported(site, "2.9.0+cu128", 1.58), stacks.sees(name, 8, "9.0", "12.8"),
         stacks.settings(91002, "2.27.5", 14), stacks.tools("3.5.0", "3.12"),
         seconds=2.9, python=f"{prefix}/bin/python",
@@ -114,6 +116,7 @@ def driver_470_under_cu130() -> Snapshot:
         hw.libcuda(driver, "11.4", name, 4, 81251, "8.0"),
         refused, stacks.packages(prefix, python, installed), stacks.path(site),
         stacks.build(site, version, "13.0", stacks.CU130, "3.11"), stacks.files(version, 12908),
+        ledger(site, stacks.CU130, installed, glibc="2.31", glibcxx="3.4.28"),
         stacks.imported(site, version, 1.71),
         stacks.sees_nothing(words, warnings=(f"CUDA initialization: {words}",)),
         stacks.settings(91900, "2.28.9", 32), stacks.tools("3.6.0", "3.11"),
@@ -133,7 +136,8 @@ def cpu_only() -> Snapshot:
         KernelModule(loaded=False, uvm_loaded=False, nouveau_loaded=False, peermem_loaded=False),
         DriverFiles(unknown={"nvidia_smi": "not on PATH", "first_libcuda": "no libcuda.so.1 in the search order"}),
         stacks.packages(prefix, python, installed), stacks.path(site), stacks.build(site, version, None, {}, "3.12"),
-        stacks.files(version, 11980), stacks.imported(site, version, 1.37),
+        stacks.files(version, 11980),
+        ledger(site, {}, installed, glibc="2.39", glibcxx="3.4.33"), stacks.imported(site, version, 1.37),
         stacks.sees_nothing("Torch not compiled with CUDA enabled", "AssertionError"),
         stacks.settings(None, None, 8), stacks.tools(None, "3.12"),
         cards.CLOSED_LOG,
@@ -162,6 +166,7 @@ def broken_import() -> Snapshot:
         stacks.packages(prefix, python, installed), stacks.path(site),
         stacks.build(site, version, "12.8", stacks.CU128, "3.10"),
         replace(stacks.files(version, 12397), damaged=(damaged,)),
+        ledger(site, stacks.CU128, installed, glibc="2.35", glibcxx="3.4.30"),
         stacks.import_error(failed, f"{site}/torch/__init__.py, line 442, in <module>", 0.41),
         stacks.tools("3.5.0", "3.10"),
         absent={"torch_cuda": "torch was not imported", "torch_settings": "torch was not imported"},
@@ -190,7 +195,9 @@ def container_without_gpus() -> Snapshot:
                 unknown={"on_disk_version": "no /lib/modules here", "fabric_manager_version": "not visible here"}),
         DriverFiles(unknown={"nvidia_smi": "not on PATH", "first_libcuda": "no libcuda.so.1 in the search order"}),
         environment_of_root, stacks.path(site), stacks.build(site, version, "12.8", stacks.CU128, "3.11"),
-        stacks.files(version, 12411), stacks.imported(site, version, 1.49), stacks.sees_nothing(words),
+        stacks.files(version, 12411),
+        ledger(site, stacks.CU128, installed, glibc="2.36", glibcxx="3.4.30"),
+        stacks.imported(site, version, 1.49), stacks.sees_nothing(words),
         stacks.settings(91002, "2.27.5", 64), replace(stacks.tools("3.5.0", "3.11"), python_headers=None),
         replace(cards.QUIET_LOG, readable=False, sources={}, unknown={"xids": "/dev/kmsg: Operation not permitted"}),
         absent={"nvidia_smi": gone, "cuda_driver": gone, "cuda_runtime": gone, "gpu_state": nvml, "gpu_fabric": nvml},
@@ -199,10 +206,10 @@ def container_without_gpus() -> Snapshot:
 
 
 def wheel_drift() -> Snapshot:
-    """A workstation whose packages went separate ways: torch was upgraded alone, Triton and cuDNN were not."""
+    """A workstation whose packages went separate ways: torch was upgraded alone, cuDNN and NCCL were moved."""
     driver, prefix, python = "575.64.03", "/home/sam/envs/diffusion", "3.11.9"
     site, name, version = f"{prefix}/lib/python3.11/site-packages", "NVIDIA GeForce RTX 4090", "2.7.1+cu126"
-    drifted = {"nvidia-cudnn-cu12": "9.1.0.70", "nvidia-nccl-cu12": "2.27.5", "triton": "3.2.0"}
+    drifted = {"nvidia-cudnn-cu12": "9.1.0.70", "nvidia-nccl-cu12": "2.27.5"}
     installed = {**stacks.PLAIN, **stacks.CU126, **drifted, "torch": version,
                  "torchvision": "0.21.0+cu124", "torchaudio": "2.6.0+cu124"}  # fmt: skip
     runtime = f"{site}/nvidia/cuda_runtime/lib/libcudart.so.12"
@@ -216,7 +223,8 @@ def wheel_drift() -> Snapshot:
         hw.libcuda(driver, "12.9", name, 2, 24082, "8.9"), hw.cudart(runtime, "12.6", "12.9", 2),
         stacks.packages(prefix, python, installed), stacks.path(site),
         stacks.build(site, version, "12.6", stacks.CU126, "3.11"), stacks.files(version, 12051),
+        ledger(site, stacks.CU126, installed, glibc="2.35", glibcxx="3.4.30"),
         stacks.imported(site, version, 1.44), stacks.sees(name, 2, "8.9", "12.6"),
-        stacks.settings(90100, "2.27.5", 16), stacks.tools("3.2.0", "3.11"),
+        stacks.settings(90100, "2.27.5", 16), stacks.tools("3.3.1", "3.11"),
         seconds=2.2, python=f"{prefix}/bin/python",
     )  # fmt: skip

@@ -87,8 +87,8 @@ def _start(report: Report) -> str:
     if primary is None:
         return ""
     follows = len(consequences(primary, report))
-    clears = f": fixing it should clear {follows} more" if follows else ""
-    return f"Start with {primary.key}{clears}."
+    more = f"; {follows} more follow{'s' if follows == 1 else ''} from it" if follows else ""
+    return f"Start with {primary.key}{more}."
 
 
 def _undetermined(report: Report) -> str:
