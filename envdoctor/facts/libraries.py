@@ -62,6 +62,8 @@ class Libraries(Fact):
     unresolved: Tuple[Unresolved, ...] = read_from("undefined symbols of extensions against torch/lib", ())
     glibc: Optional[str] = read_from("os.confstr")
     glibcxx_newest: Optional[str] = read_from("verdef of libstdc++.so.6")
+    glibc_needed: Optional[str] = read_from("verneed of what torch loads")
+    glibcxx_needed: Optional[str] = read_from("verneed of what torch loads")
     openmp: Tuple[Copy, ...] = read_from("loader's search order: libgomp, libiomp5, libomp", ())
 
     def row(self, name: str) -> Optional[LedgerRow]:

@@ -106,6 +106,7 @@ def _with_versions(context: Context, fact: CudaRuntime, runtime: Any) -> CudaRun
     """Ask for both versions; the second question already loads libcuda, and some runtimes start it then."""
     unknown = dict(fact.unknown)
     versions: Dict[str, Any] = {}
+    started = time.monotonic()
     for field, function in (("runtime_version", "cudaRuntimeGetVersion"), ("driver_version", "cudaDriverGetVersion")):
         with context.calling(function):
             code, number = _integer(runtime, function)
@@ -113,7 +114,7 @@ def _with_versions(context: Context, fact: CudaRuntime, runtime: Any) -> CudaRun
             unknown[field] = f"{function} answers {code}, version {number}"
         else:
             versions[field] = cuda_version(number)
-    return replace(fact, unknown=unknown, **versions)
+    return replace(fact, unknown=unknown, seconds=time.monotonic() - started, **versions)
 
 
 def _with_devices(context: Context, fact: CudaRuntime, runtime: Any) -> CudaRuntime:
@@ -123,7 +124,7 @@ def _with_devices(context: Context, fact: CudaRuntime, runtime: Any) -> CudaRunt
     started = time.monotonic()
     with context.calling("cudaGetDeviceCount"):
         code, count = _integer(runtime, "cudaGetDeviceCount")
-    seconds = round(time.monotonic() - started, 6)
+    seconds = round((fact.seconds or 0.0) + time.monotonic() - started, 6)
     words = []
     for function in ("cudaGetErrorName", "cudaGetErrorString"):
         describe = runtime[function]

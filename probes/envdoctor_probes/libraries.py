@@ -11,7 +11,7 @@ from envdoctor.probe import Context, NotThere, probe
 from envdoctor_probes.elf import Elf, ElfError
 from envdoctor_probes.library_copies import Owner, bundled_files, copy_of, owners
 from envdoctor_probes.library_names import LATE, LIBRARIES, Library, library_of
-from envdoctor_probes.library_requests import Requests
+from envdoctor_probes.library_requests import Requests, newest_of
 from envdoctor_probes.loader import Loader, LoaderError, Object
 from envdoctor_probes.metadata import Installed, installed, listings
 from envdoctor_probes.pins import read_pins
@@ -39,7 +39,10 @@ def libraries(context: Context) -> Libraries:
     complaints = play_torch(loader, torch, context.path)
     pins = _pins(found, torch)
     owned = owners(found)
-    rows = tuple(_rows(loader, torch, Wheels(pins, owned, {each.name: each.version for each in reversed(found)})))
+    requests = Requests(loader)
+    rows = tuple(
+        _rows(loader, torch, requests, Wheels(pins, owned, {each.name: each.version for each in reversed(found)}))
+    )
     return Libraries(
         rows=rows,
         missing=tuple(dict.fromkeys(f"{name} (needed by {by})" for name, by in loader.missing)),
@@ -48,6 +51,8 @@ def libraries(context: Context) -> Libraries:
         library_path=loader.library_path,
         glibcxx_newest=_newest(loader, "libstdc++.so.6", "GLIBCXX_"),
         glibc=_newest(loader, "libc.so.6", "GLIBC_"),
+        glibc_needed=requests.newest("libc.so.6", "GLIBC_"),
+        glibcxx_needed=requests.newest("libstdc++.so.6", "GLIBCXX_"),
         openmp=tuple(_openmp(loader, owned)),
     )
 
@@ -72,7 +77,7 @@ class Wheels(NamedTuple):
         return next((name for name in self.pins if library.pinned_by(name)), None)
 
 
-def _rows(loader: Loader, torch: str, wheels: Wheels) -> Iterator[LedgerRow]:
+def _rows(loader: Loader, torch: str, requests: Requests, wheels: Wheels) -> Iterator[LedgerRow]:
     beside: Dict[str, List[str]] = {}
     for path in bundled_files(torch):
         library = library_of(os.path.basename(path))
@@ -82,7 +87,6 @@ def _rows(loader: Loader, torch: str, wheels: Wheels) -> Iterator[LedgerRow]:
     for each, known in _taken(loader):
         if known is not None:
             taken.setdefault(known.name, each)
-    requests = Requests(loader)
     for library in LIBRARIES:
         first, files = taken.get(library.name), beside.get(library.name, [])
         if first is not None or files or (wheels.pin_of(library) and "_" not in library.name):
@@ -142,11 +146,9 @@ def _newest(loader: Loader, soname: str, prefix: str) -> Optional[str]:
         return None
     try:
         with Elf(found.path) as elf:
-            names = [name[len(prefix) :] for name in elf.verdef if name.startswith(prefix)]
+            return newest_of(elf.verdef, prefix)
     except (OSError, ElfError):
         return None
-    numbers = [tuple(int(part) for part in name.split(".")) for name in names if name.replace(".", "").isdigit()]
-    return ".".join(map(str, max(numbers))) if numbers else None
 
 
 def _openmp(loader: Loader, owned: Owned) -> Iterator[Copy]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Dict, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, Optional, Set, Tuple
 
 from envdoctor_probes.elf import Elf, ElfError
 from envdoctor_probes.library_names import FUNCTIONS, Library
@@ -11,7 +11,7 @@ from envdoctor_probes.library_names import FUNCTIONS, Library
 if TYPE_CHECKING:
     from envdoctor_probes.loader import Loader, Object
 
-__all__ = ["Requests"]
+__all__ = ["Requests", "newest_of"]
 
 _Answer = Tuple[Tuple[str, ...], Tuple[str, ...], Tuple[str, ...]]
 _NOT_JUDGED = ("stdcxx", "cuda", "gomp", "iomp5")  # their own versions are asked for by the whole system
@@ -41,6 +41,15 @@ class Requests:
         missing = versions - offered if offered else set()
         return tuple(sorted(versions)), tuple(sorted(missing)), tuple(sorted(lacking))
 
+    def newest(self, soname: str, prefix: str) -> Optional[str]:
+        """Give the newest version that anything asks of ``soname``: ``("libc.so.6", "GLIBC_")`` -> ``2.28``."""
+        asked: Set[str] = set()
+        for each in self._objects:
+            if soname in each.needed and each.via not in ("program", "ld.so.cache", "default"):
+                self._read(each.path)
+                asked.update(self._versions[each.path].get(soname, ()))
+        return newest_of(asked, prefix)
+
     def _read(self, path: str) -> None:
         if path in self._versions:
             return
@@ -51,6 +60,13 @@ class Requests:
                 self._names[path] = tuple(name for name in elf.names(FUNCTIONS) if not elf.exports(name))
         except (OSError, ElfError):
             return  # a broken file asks for nothing; the loader's complaint names it
+
+
+def newest_of(names: Iterable[str], prefix: str) -> Optional[str]:
+    """Give the newest number among version names: ``GLIBC_2.4``, ``GLIBC_2.28`` -> ``2.28``; other names are left."""
+    numbers = [name[len(prefix) :].split(".") for name in names if name.startswith(prefix)]
+    known = [tuple(int(part) for part in parts) for parts in numbers if all(part.isdigit() for part in parts)]
+    return ".".join(map(str, max(known))) if known else None
 
 
 def _offers(path: str, functions: Set[str]) -> Tuple[Set[str], Set[str]]:

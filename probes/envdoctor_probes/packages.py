@@ -33,6 +33,8 @@ COMPANION_PREFIXES = ("nvidia-", "cupy-", "tensorrt-", "transformer-engine-", "p
 # Families whose members write into one directory.
 FAMILIES = (("triton", "pytorch-triton"), ("nvidia-",), ("onnxruntime",), ("opencv-",), ("faiss-",))
 MOST_SHARED = 100
+MANAGED = "EXTERNALLY-MANAGED"  # PEP 668; pip heeds it outside virtual environments
+LOCK_FILES = ("uv.lock", "poetry.lock", "pdm.lock")
 
 
 @probe()
@@ -57,6 +59,8 @@ def packages(context: Context) -> Packages:
         has_pip="pip" in names or any("pip" in each.names for each in listed),
         has_uv=_has_uv(context, config),
         path=context.path,
+        externally_managed=config is None and os.path.exists(os.path.join(_standard_library(context), MANAGED)),
+        lock_file=_lock_file(context.cwd),
         unknown={"distributions": problem} if problem else {},
     )
 
@@ -83,6 +87,16 @@ def _has_uv(context: Context, config: Optional[str]) -> bool:
     made_by_uv = any(line.partition("=")[0].strip() == "uv" for line in (config or "").splitlines())
     folders = context.environ.get("PATH", "").split(os.pathsep)
     return made_by_uv or any(os.access(os.path.join(folder, "uv"), os.X_OK) for folder in folders if folder)
+
+
+def _standard_library(context: Context) -> str:
+    return str(context.options.get("standard_library") or os.path.dirname(os.__file__))
+
+
+def _lock_file(folder: str) -> Optional[str]:
+    """Give the lock file that another tool keeps here: what pip changes, that tool changes back."""
+    paths = (os.path.join(folder, name) for name in LOCK_FILES)
+    return next((path for path in paths if os.path.exists(path)), None)
 
 
 def _describe(each: Installed) -> Distribution:
