@@ -141,6 +141,22 @@ def test_the_kind_of_environment_is_told(tmp_path: Path) -> None:
     assert [("venv", True), ("conda", False), ("system", False)] == [(f.environment_kind, f.has_uv) for f in told]
 
 
+def test_who_else_manages_the_environment_is_told(tmp_path: Path) -> None:
+    """The operating system's mark counts outside a venv only; a lock file in the working directory is named."""
+    (tmp_path / "EXTERNALLY-MANAGED").touch()
+    (tmp_path / "uv.lock").touch()
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "pyvenv.cfg").touch()
+
+    def told(prefix: Path, cwd: str) -> tuple[bool | None, str | None]:
+        options = {"prefix": str(prefix), "standard_library": str(tmp_path)}
+        fact: Packages = packages.collect(Context(path=(), environ={"PYTHONSAFEPATH": "1"}, cwd=cwd, options=options))
+        return fact.externally_managed, fact.lock_file
+
+    assert (True, None) == told(tmp_path, "/")
+    assert (False, str(tmp_path / "uv.lock")) == told(tmp_path / "venv", str(tmp_path))
+
+
 def test_a_directory_that_may_not_be_read_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lies in an unreadable directory is not taken for absent."""
     real = os.scandir

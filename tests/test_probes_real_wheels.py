@@ -23,16 +23,7 @@ WHEELS = ("torchvision==0.19.1", "torchaudio==2.4.1", "xformers==0.0.28.post1", 
 def companions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the wheels without what they need, or skip where there is no network (27 MB)."""
     folder = tmp_path_factory.mktemp("companions")
-    options = [
-        "--no-deps",
-        "--no-compile",
-        "--only-binary",
-        ":all:",
-        "--python-version",
-        "3.11",
-        "--target",
-        str(folder),
-    ]
+    options = ["--no-deps", "--no-compile", "--only-binary", ":all:", "--python-version", "3.11"]
     command = [sys.executable, "-m", "pip", "install", "-q", *options, "--target", str(folder), *WHEELS]
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode:

@@ -51,6 +51,8 @@ class Packages(Fact):
     has_pip: Optional[bool] = read_from("pip on the module search path")
     has_uv: Optional[bool] = read_from("pyvenv.cfg uv, PATH")
     path: Tuple[str, ...] = read_from("sys.path", (), private=True)
+    externally_managed: Optional[bool] = read_from("EXTERNALLY-MANAGED beside the standard library")
+    lock_file: Optional[str] = read_from("poetry.lock, uv.lock or pdm.lock in the working directory", private=True)
 
     def find(self, name: str) -> Optional[Distribution]:
         """Give the distribution that an import would use, or None."""
