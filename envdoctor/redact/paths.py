@@ -24,10 +24,12 @@ KNOWN = frozenset((
 _PUBLIC = re.compile(
     r"(?:py)?(?:python|cpython|pypy|cuda|py|cp|nvhpc|rocm|torch)-?v?\d[\w.+-]*|\d[\d.]*|~.*|lib[\w.+-]+\.so[\d.]*"
 )
-_PACKAGES = frozenset({"site-packages", "dist-packages"})
-_FILE = re.compile(r".+\.(?:py|pyc|pyi|pth|so|so\.[\d.]+|txt|toml|json|cfg|lock|md|sh|yaml|yml|log|whl|ini|a)")
+# Below these Python, its packages and compilers decide what things are called.
+_OTHERS_BELOW = re.compile(r"site-packages|dist-packages|(?:python|pypy)[23][\d.]*")
+_LABEL = re.compile(r"(?:dir|user|host)-\d+")
+_FILE = re.compile(r".+\.(?:py|pyc|pyi|pth|so|so\.[\d.]+|txt|toml|json|cfg|lock|md|sh|yaml|yml|log|whl|ini|a|h|c|cu|cpp)")
 # An absolute path, also after "=", ":" or "-L", never the one inside a URL.
-_ABSOLUTE = re.compile(r"(?:(?<![\w.~/>:-])|(?<=[^/]:)|(?<=-[LIB])|(?<=file://))/(?!/)[\w.+@~%=,/-]+")
+_ABSOLUTE = re.compile(r"(?:(?<![\w.~/>:-])|(?<=[^/]:)|(?<=-[LIB])|(?<=file://))/(?!/)[\w.+@~%=,*{}/-]+")
 _WINDOWS = re.compile(r"(?<!\w)[A-Za-z]:[\\/](?![\\/])[\w .+@~%=,\\/-]+")
 
 
@@ -53,12 +55,12 @@ def _windows(whole: str, labels: Labels) -> str:
 
 
 def _parts(parts: list[str], labels: Labels) -> list[str]:
-    """Label each part that no tool gave its name; below site-packages names are those of packages."""
+    """Label each part that no tool gave its name."""
     shown: list[str] = []
     for place, part in enumerate(parts):
-        if any(each in _PACKAGES for each in parts[:place]):
+        if any(map(_OTHERS_BELOW.fullmatch, parts[:place])) or _LABEL.fullmatch(part):
             shown.append(part)
-        elif place and parts[place - 1] in HOMES:
+        elif (place and parts[place - 1] in HOMES) or ("user", part) in labels.given:
             shown.append(labels.of("user", part))
         else:
             shown.append(part if _is_public(part, last=place == len(parts) - 1) else labels.of("dir", part))

@@ -27,7 +27,7 @@ ORDINARY = frozenset((
     "system", "driver", "build", "conda", "pip", "version", "error", "warning", "standard", "quick", "deep",
     "file", "live", "shared", "static",
 ))  # fmt: skip
-_LOOKS_ORDINARY = re.compile(r"[\d.]+|[ablhvt]\d{1,3}[a-z]?|.", re.IGNORECASE)  # a number, a GPU model, one letter
+_LOOKS_ORDINARY = re.compile(r"[\d.]+|[ablhvt]\d{1,3}[a-z]?|.{1,2}", re.IGNORECASE)  # a number, a GPU model, too short
 _HOME = re.compile(r"(?:(?<=/home/)|(?<=/Users/)|(?<=\\Users\\))[^/\\\s:'\"]+")
 _PATTERNS = (
     ("gpu", re.compile(r"\bGPU-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")),
