@@ -45,8 +45,11 @@ class Gathered:
             return None
         self.begun |= event.get("event") == "hello"
         name = event.get("probe")
-        if name in self._planned and name not in self._results:
-            self._take(self._planned[name], event)
+        if isinstance(name, str) and name in self._planned and name not in self._results:
+            try:
+                self._take(self._planned[name], event)
+            except (KeyError, TypeError, ValueError):  # a line that looks like ours and is not
+                return None
         return event
 
     def _take(self, planned: Planned, event: dict[str, Any]) -> None:

@@ -233,7 +233,7 @@ class Collection:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(KILL_WAIT)
         if process.poll() != 0:
-            vitals.kill(vitals.marked(f"{TOKEN}={self._token}"))
+            vitals.end_all_marked(f"{TOKEN}={self._token}", KILL_WAIT)
 
     def _drain(self, _process: subprocess.Popen[bytes]) -> None:
         for fd in (self._answer, *self._kept):

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping
 
 from envdoctor.child import command, encode
-from envdoctor.child.jobs import GATE, Job, Setting
+from envdoctor.child.waiting import GATE
 from envdoctor.probe import Context, NotThere, Probe, Ran
 
 if TYPE_CHECKING:
+    from envdoctor.child.jobs import Job, Setting
     from envdoctor.child.paths import Paths
     from envdoctor.child.pipes import Pipes
 

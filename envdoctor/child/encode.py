@@ -45,12 +45,12 @@ def _collection(value: Any, where: str) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {each.name: plain(getattr(value, each.name), f"{where}.{each.name}") for each in fields(value)}
     if isinstance(value, Mapping):
-        return {text(str(key)): plain(each, f"{where}[{key!r}]") for key, each in value.items()}
+        return {text(str(key)): plain(each, f"{where}.{key}") for key, each in value.items()}
     if isinstance(value, (set, frozenset)):
         value = sorted(value, key=str)
     if isinstance(value, (list, tuple)):
         return [plain(each, f"{where}[{number}]") for number, each in enumerate(value)]
-    raise NotPlain(f"{where.lstrip('.') or 'the answer'} is a {type(value).__name__}, not plain data")
+    raise NotPlain(f"{where.lstrip('.') or 'the answer'} is of type {type(value).__name__}, which is no plain data")
 
 
 def line(event: Mapping[str, Any]) -> bytes:

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import warnings
-from typing import TYPE_CHECKING, List, NoReturn, Sequence, Tuple
+from typing import TYPE_CHECKING, List, NoReturn, Optional, Sequence, Tuple
 
 from envdoctor.child import kernel
 from envdoctor.child.answering import Desk, Voice, words

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from typing import Iterable, List, Tuple
 
@@ -125,6 +124,8 @@ class Pipes:
 
 def _raise(fd: int) -> int:
     """Move a descriptor up, out of the way of code that closes what it did not open."""
+    import fcntl
+
     try:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH)
     except OSError:  # a limit below that: it stays where it is

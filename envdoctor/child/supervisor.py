@@ -8,14 +8,15 @@ import platform
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Sequence, Set
 
 from envdoctor.child import forking, kernel, vitals
 from envdoctor.child.answering import cannot_import
 from envdoctor.child.ears import Ears
 from envdoctor.child.forked import KILL_WAIT, Forked
-from envdoctor.child.jobs import GATE, Gate, Job, Setting, groups
+from envdoctor.child.jobs import Job, Setting
 from envdoctor.child.pipes import Pipes
+from envdoctor.child.waiting import Waiting
 from envdoctor.probe import Roots
 
 if TYPE_CHECKING:
@@ -34,10 +35,7 @@ class Supervisor:
         deadline = began + seconds - min(1.0, seconds / 10)
         self._setting = Setting(Roots(**request["roots"]), request["options"], deadline)
         self._paths, self._tell = paths, tell
-        self._waiting = groups(request["probes"])
-        self._gate_known = GATE not in [job.name for jobs in self._waiting.values() for job in jobs]
-        self._gate: Dict[str, Any] = {"outcome": "failed", "reason": "they were not asked for"}
-        self._fresh: List[Job] = []  # questions that wait for a process of their own
+        self._waiting = Waiting(request["probes"])
         self._running: Dict[int, Forked] = {}
         self._unkillable: Set[int] = set()
         self._ended_unknown: Dict[int, int] = {}
@@ -66,35 +64,32 @@ class Supervisor:
 
     @property
     def _busy(self) -> bool:
-        return bool(self._waiting or self._fresh or any(each.pending for each in self._running.values()))
+        return bool(self._waiting or any(each.pending for each in self._running.values()))
 
     def _result(self, job: Job, outcome: Mapping[str, Any]) -> None:
         """Say what became of one probe."""
         result = {"seconds": 0.0, **outcome, "event": "result", "probe": job.name}
-        if job.name == GATE:
-            self._gate, self._gate_known = result, True
+        self._waiting.learn(job.name, result)
         self._tell(result)
 
     # Starting
 
     def _start_what_can(self) -> None:
-        for child, jobs in list(self._waiting.items()):
-            if self._gate_known or not any(job.gated for job in jobs):
-                del self._waiting[child]
-                self._start_group([job for job in jobs if not self._refused(job)])
+        for jobs in self._waiting.ready():
+            self._start_group([job for job in jobs if not self._refused(job)])
         for forked in list(self._running.values()):
             if forked.waits_for is not None and forked.waits_for not in self._running and self._has_room():
                 forked.waits_for = None
                 self._begin(forked)
                 forked.pipes.go()
-        while self._fresh and self._has_room():
-            self._launch([self._fresh.pop(0)])
+        while self._waiting.fresh and self._has_room():
+            self._launch([self._waiting.fresh.pop(0)])
 
     def _refused(self, job: Job) -> bool:
-        closed = Gate.from_result(self._gate, job.child).closed if job.gated else None
-        if closed:
-            self._result(job, closed)
-        return bool(closed)
+        refusal = self._waiting.refusal(job)
+        if refusal:
+            self._result(job, refusal)
+        return bool(refusal)
 
     def _has_room(self) -> bool:
         asked = [f for f in self._running.values() if f.jobs and f.jobs[0].after_import and f.waits_for is None]
@@ -103,12 +98,12 @@ class Supervisor:
     def _start_group(self, jobs: Sequence[Job]) -> None:
         own, questions = forking.split(jobs)
         if own and questions and not self._adopts:  # a process that we cannot adopt is one that we cannot watch
-            self._fresh += [job.after(own) for job in questions]
+            self._waiting.fresh += [job.after(own) for job in questions]
             questions = []
-        elif not own:
-            self._fresh += questions
-            return
-        self._launch(own, questions)
+        if own:
+            self._launch(own, questions)
+        else:
+            self._waiting.fresh += questions
 
     def _launch(self, jobs: Sequence[Job], questions: Sequence[Job] = ()) -> None:
         """Fork a process for these jobs."""
@@ -167,7 +162,7 @@ class Supervisor:
         """Give each question a process of its own, which imports torch again."""
         for job, pipes in forked.take_questions():
             pipes.close()
-            self._fresh.append(job.after(forked.first))
+            self._waiting.fresh.append(job.after(forked.first))
 
     # Ending
 
@@ -179,8 +174,10 @@ class Supervisor:
                 forked = self._running.get(pid)
                 if pid == 0:
                     return
-                if forked is None:
-                    self._ended_unknown[pid] = status
+                if forked is None and any(each.questions for each in self._running.values()):
+                    self._ended_unknown[pid] = status  # an orphan, or a question that we have not heard of yet
+                elif forked is None:
+                    continue
                 elif os.WIFSTOPPED(status):
                     forked.stopped_by = signal.Signals(os.WSTOPSIG(status)).name
                     self._end(forked)
@@ -205,7 +202,14 @@ class Supervisor:
         if forked.killed_at is None:
             forked.look_closely()
             forked.killed_at = time.monotonic()
+            for other in [each for each in self._running.values() if each.waits_for == forked.pid]:
+                self._withdraw(other, forked)
             vitals.kill_tree(forked.pid)
+
+    def _withdraw(self, question: Forked, importer: Forked) -> None:
+        """Ask a question in a process of its own, because the one it was forked from has to be killed."""
+        self._waiting.fresh.append(question.jobs.pop().after(importer.first))
+        self._conclude(question, {})
 
     def _ended(self, forked: Forked, status: int) -> None:
         for event in forked.drain():
@@ -217,9 +221,7 @@ class Supervisor:
         del self._running[forked.pid]
         self._ears.forget(forked)
         forked.pipes.close()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(forked.pid, signal.SIGKILL)
-        self._sweep()
+        self._sweep() if self._adopts else vitals.kill_tree(forked.pid)
         if forked.jobs:
             forked.last = outcome
             outcome["seconds"] = time.monotonic() - forked.began
@@ -248,18 +250,11 @@ class Supervisor:
                 self._result(job, {"outcome": "failed", "reason": f"interrupted in {forked.culprit}"})
             for job in (*forked.jobs[1:], *(job for job, _ in forked.take_questions())):
                 self._result(job, _INTERRUPTED)
-        for job in (*self._fresh, *(job for jobs in self._waiting.values() for job in jobs)):
+        for job in self._waiting.jobs():
             self._result(job, _INTERRUPTED)
 
     def clear_away(self) -> None:
         """End every process that descends from us, and wait for that for a short time."""
-        self._running.clear()
-        end = time.monotonic() + KILL_WAIT
-        with contextlib.suppress(ChildProcessError):
-            while time.monotonic() < end:
-                self._sweep()
-                pid, _ = os.waitpid(-1, os.WNOHANG)
-                if pid == 0 and not set(vitals.children_of(os.getpid())) - self._unkillable:
-                    return
-                if pid == 0:
-                    time.sleep(0.001)
+        for pid in self._running:
+            vitals.kill_tree(pid)
+        vitals.end_all_children(KILL_WAIT, self._unkillable)

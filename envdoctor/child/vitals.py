@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from dataclasses import dataclass
 from typing import Dict, Iterable, List, Optional, Set, Tuple
 
@@ -126,6 +127,32 @@ def kill_tree(pid: int) -> None:
             return
         kill(found)
         struck |= found
+
+
+def end_all_children(seconds: float, hopeless: Set[int]) -> None:
+    """Kill all that descends from this process and wait for it, at most so long; ``hopeless`` are not waited for."""
+    deadline = time.monotonic() + seconds
+    with contextlib.suppress(ChildProcessError):  # none is left
+        while time.monotonic() < deadline:
+            children = set(children_of(os.getpid()))
+            for pid in children:
+                kill_tree(pid)
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            if pid == 0 and not children - hopeless:
+                return
+            if pid == 0:
+                time.sleep(0.001)
+
+
+def end_all_marked(mark: str, seconds: float) -> None:
+    """Kill every process that bears this mark, and look again until none is left, at most so long."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = [pid for pid in marked(mark) if state(pid) != "Z"]
+        if not found or time.monotonic() > deadline:
+            return
+        kill(found)
+        time.sleep(0.005)
 
 
 def _stat(pid: int) -> Optional[List[str]]:

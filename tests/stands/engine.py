@@ -1,0 +1,63 @@
+"""Runs the misbehaving probes of this folder through the real engine, and looks for what they leave behind."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envdoctor.child import vitals
+from envdoctor.facts import Fact
+from envdoctor.plan import Planned
+from envdoctor.runner import collect
+from envdoctor.snapshot import ProbeResult, Snapshot
+from envdoctor.target import Patient
+from tests.stands.misbehaving import Nodes, Thing
+
+HERE = str(Path(__file__).parent)
+KINDS: dict[str, type[Fact]] = {"device_nodes": Nodes}
+
+
+def plan(function: str, name: str = "", **how: Any) -> Planned:
+    """Plan one of the misbehaving probes; by default each has a process and a fact of its own."""
+    name = name or function.replace("_", "-")
+    fact = how.pop("fact", name.replace("-", "_"))
+    return Planned(name, f"misbehaving:{function}", fact, **{"child": name, "seconds": 5.0, **how})
+
+
+def collect_from(planned: list[Planned], *, timeout: float = 10.0, **patient: Any) -> Snapshot:
+    """Collect what is planned from a patient that has the misbehaving probes on board."""
+    kinds = {each.fact: KINDS.get(each.fact, Thing) for each in planned}
+    patient.setdefault("payload", {"misbehaving": HERE})
+    return collect(Patient(**patient), planned, timeout=timeout, kinds=kinds)
+
+
+def ask(function: str, *, timeout: float = 10.0, seconds: float = 5.0, **patient: Any) -> tuple[ProbeResult, Thing]:
+    """Run one misbehaving probe; give its result and what is known of its fact."""
+    snapshot = collect_from([plan(function, seconds=seconds)], timeout=timeout, **patient)
+    (result,) = snapshot.probes
+    fact = snapshot.facts.get(result.fact, Thing())
+    assert isinstance(fact, Thing)
+    return result, fact
+
+
+def by_name(snapshot: Snapshot) -> dict[str, ProbeResult]:
+    """Give the results of a snapshot by the probes' names."""
+    return {each.name: each for each in snapshot.probes}
+
+
+@pytest.fixture
+def nothing_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Fail a test whose probes leave a process or a temporary file."""
+    mark = f"{os.getpid()}-{time.monotonic_ns()}"
+    monkeypatch.setenv("STAND_MARK", mark)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    before = set(Path("/dev/shm").iterdir())
+    yield
+    assert [] == [pid for pid in vitals.marked(f"STAND_MARK={mark}") if vitals.state(pid) != "Z"]
+    assert [] == list(tmp_path.iterdir())
+    assert before >= set(Path("/dev/shm").iterdir())
