@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from envdoctor.render import untrusted
-from envdoctor.render.terminal.layout import flow, paragraph, table, wrap
+from envdoctor.render.terminal.layout import columns, flow, paragraph, table, wrap
 from envdoctor.render.terminal.look import Line
 
 ANY_TEXT = st.text(st.characters(), max_size=200)
@@ -61,7 +61,8 @@ def test_wrap_loses_nothing(text: str, width: int) -> None:
 @given(st.lists(st.tuples(SAFE_TEXT, SAFE_TEXT, SAFE_TEXT), max_size=4), WIDTHS)
 def test_table_fits(rows: list[tuple[str, str, str]], width: int) -> None:
     """No line of a table is wider than the terminal, whatever its cells hold."""
-    lines = plain(list(table([tuple((cell, "") for cell in row) for row in rows], width, indent=4)))
+    spans = [tuple((cell, "") for cell in row) for row in rows]
+    lines = plain([*table(spans, width, indent=4), *columns(spans, width, indent=2)])
     assert [] == [line for line in lines if cell_len(line) > width]
 
 

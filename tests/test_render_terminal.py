@@ -301,13 +301,20 @@ def test_show_all_lists_checks_and_probes() -> None:
     text = render(canonical.UNDETERMINED, show="all")
     expected = """\
 torch
-  ? torch-import-fails  unknown
-                        probe torch-import timed-out: no answer within 90 s,
-                        last seen in import torch
+  ? torch-import-fails  unknown  probe torch-import timed-out: no answer within
+                                 90 s, last seen in import torch
 """
     assert expected in text
     assert "  ? torch-import   timed-out, 90.000 s  no answer within 90 s\n" in text
     assert "  ✓ host           got, 0.000 s\n" in text
+
+
+def test_show_all_gives_a_fired_check_the_sign_of_its_severity() -> None:
+    """A check that fired is listed with the sign of the worst that it found."""
+    text = render(canonical.FINDINGS, show="all")
+    assert "  ✗ driver-too-old-for-cuda-build  fired\n" in text
+    assert "  ! shm-too-small  fired\n" in text
+    assert "  i tf32-off  fired\n" in text
 
 
 def test_ignored_finding_is_named_with_its_reason() -> None:

@@ -108,6 +108,22 @@ def table(rows: Sequence[Line], width: int, *, indent: int = 0, below: str = "{}
             yield from paragraph(below.format(remark[0]), width, style=remark[1], indent=lead)
 
 
+def columns(rows: Sequence[Line], width: int, *, indent: int = 0) -> Iterator[Line]:
+    """Align name, state and remark, each remark wrapped in its column; without room for that, give a ``table``."""
+    widest = [max((cells(row[place][0]) for row in rows), default=0) for place in range(2)]
+    lead = indent + sum(widest) + 2 * GAP
+    if width - lead < NARROW_VALUE:
+        yield from table(rows, width, indent=indent)
+        return
+    for name, state, remark in rows:
+        padded = [
+            (text, style, " " * (wide - cells(text) + GAP))
+            for (text, style), wide in zip((name, state), widest, strict=True)
+        ]
+        first = tuple(span for text, style, gap in padded for span in ((text, style), (gap, "")))
+        yield from paragraph(remark[0], width, style=remark[1], first=((" " * indent, ""), *first), indent=lead)
+
+
 def _stacked(rows: Sequence[Line], width: int, indent: int, below: str) -> Iterator[Line]:
     for name, value, remark in rows:
         yield from paragraph(name[0], width, style=name[1], indent=indent)

@@ -6,7 +6,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from envdoctor.finding import Check, Report, Status
-from envdoctor.render.terminal.layout import table
+from envdoctor.render.terminal.layout import columns
+from envdoctor.render.terminal.tally import worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from envdoctor.snapshot import ProbeResult
 
 BLANK: Line = ()
-GLYPH_OF = {Status.PASSED: "ok", Status.FIRED: "error", Status.UNKNOWN: "unknown"}
+GLYPH_OF = {Status.PASSED: "ok", Status.UNKNOWN: "unknown"}
 
 
 def checks(report: Report, look: Look) -> Iterator[Line]:
@@ -23,12 +24,13 @@ def checks(report: Report, look: Look) -> Iterator[Line]:
     ordered = sorted(report.checks, key=lambda check: check.group)
     for group, members in groupby(ordered, key=lambda check: check.group):
         yield ((look.clean(group), "head"),)
-        yield from table([_check_row(each, look) for each in members], look.width, indent=2)
+        yield from columns([_check_row(each, report, look) for each in members], look.width, indent=2)
         yield BLANK
 
 
-def _check_row(check: Check, look: Look) -> Line:
-    glyph = GLYPH_OF.get(check.status, "quiet")
+def _check_row(check: Check, report: Report, look: Look) -> Line:
+    fired = check.status is Status.FIRED
+    glyph = worst(check, report).value if fired else GLYPH_OF.get(check.status, "quiet")
     said = check.status.value.replace("-", " ")
     name = f"{look.glyph(glyph)} {look.clean(check.id)}"
     return (name, "" if glyph == "ok" else glyph), (look.clean(said), "quiet"), (look.clean(check.reason), "quiet")
@@ -39,7 +41,7 @@ def probes(report: Report, look: Look) -> Iterator[Line]:
     results = report.snapshot.probes
     if results:
         yield (("probes", "head"),)
-        yield from table([_probe_row(each, look) for each in results], look.width, indent=2)
+        yield from columns([_probe_row(each, look) for each in results], look.width, indent=2)
         yield BLANK
 
 

@@ -40,7 +40,7 @@ def _group(name: str, checks: list[Check], look: Look) -> Line | None:
 
 def counts(report: Report, look: Look) -> Iterator[Line]:
     """Count the checks by what became of them; the numbers add up to all of them."""
-    fired = [_worst(check, report) for check in report.checks if check.status is Status.FIRED]
+    fired = [worst(check, report) for check in report.checks if check.status is Status.FIRED]
     parts = [many(fired.count(each), each.value) for each in Severity if each in fired]
     parts += [f"{n} {each.value.replace('-', ' ')}" for each in COUNTED if (n := report.count(each))]
     said = many(len(report.checks), "check")
@@ -48,7 +48,8 @@ def counts(report: Report, look: Look) -> Iterator[Line]:
     yield from flow(items, look.width, between=f" {look.dot} ")
 
 
-def _worst(check: Check, report: Report) -> Severity:
+def worst(check: Check, report: Report) -> Severity:
+    """Give the worst severity of what a check found."""
     found = [f.severity for f in report.findings if f.id == check.id and f.severity]
     return min(found, key=lambda each: each.rank, default=Severity.INFO)
 
