@@ -274,7 +274,8 @@ def test_healthy_machine_is_silent() -> None:
     """Driver 535 with a CUDA 12.8 build that works: no error and no warning from any rule here."""
     report = examine(
         of(build("12.8"), answers(0, "12.2", "A100"), libcudart(0, "12.2"), module(), ONE_GPU, NODES, UBUNTU, A100,
-           libcuda("535.183.01"), TorchCuda(available=True), Environment((Variable("CUDA_VISIBLE_DEVICES", "0"),))),
+           libcuda("535.183.01"), TorchCuda(available=True),
+           Environment(variables=(Variable("CUDA_VISIBLE_DEVICES", "0"),))),
         RULES,
     )  # fmt: skip
     assert () == tuple(each for each in report.findings if each.severity is not Severity.INFO)

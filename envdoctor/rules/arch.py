@@ -54,13 +54,11 @@ def gpu_arch_not_in_build(
 
     ## What it means
     A build carries machine code (SASS) for certain compute capabilities. Code for X.y runs on X.z where z is not
-    smaller, with few exceptions (5.3, 6.2, 7.2, and 8.7 before CUDA 13.2, stand alone). Portable code (PTX) runs on
-    every newer GPU after the driver has compiled it.
+    smaller (but 5.3, 6.2, 7.2, and 8.7 before CUDA 13.2, stand alone). PTX runs on newer GPUs once it is compiled.
 
     ## Why it matters
-    Without code the first kernel fails: "no kernel image is available for execution on the device". With PTX alone it
-    works, and the first start pauses for minutes while the driver compiles (info). A driver older than the build's CUDA
-    cannot compile its PTX.
+    Without code the first kernel fails: "no kernel image is available for execution on the device". With PTX alone the
+    first start pauses for minutes while the driver compiles (info), unless the driver is older than the build's CUDA.
 
     ## How it is detected
     The architecture list in torch's own library, else torch.cuda.get_arch_list(), else the table of published wheels
@@ -81,20 +79,22 @@ def gpu_arch_not_in_build(
     found = cards(driver, smi, cuda)
     if not found:
         raise Missing(CudaDriver)
-    built = _built(build, cuda, wanted, host)
-    level = support_of(Driver(driver, runtime, smi, module, cuda=cuda, host=host), wanted).level
-    unjudged = []
-    for card in found:
-        verdict = _verdict(card, built, level)
-        if verdict is None:
-            unjudged.append(card)
-        elif verdict != "runs":
-            machine = machine_of(packages, host, driver=driver, runtime=runtime, smi=smi, module=module)
-            wheel = machine.cuda_wheel(build.version)
-            fixes = change_torch(packages, wheel) if packages and wheel else ()
-            yield _finding(card, built, verdict, fixes, alone=len(found) == 1)
-    if unjudged and len(unjudged) == len(found):
-        raise Unknown(_why_unjudged(unjudged[0], built))
+    hand = Driver(driver, runtime, smi, module, cuda=cuda, host=host)
+    built, level = _built(build, cuda, wanted, host), support_of(hand, wanted).level
+    verdicts = {card: _verdict(card, built, level) for card in found}
+    if all(each is None for each in verdicts.values()):
+        raise Unknown(_why_unjudged(found[0], built))
+    for card, verdict in verdicts.items():
+        if verdict not in {None, "runs"}:
+            fixes = _other_wheel(hand, packages, build)
+            yield _finding(card, built, str(verdict), fixes, alone=len(found) == 1)
+
+
+def _other_wheel(hand: Driver, packages: Packages | None, build: TorchBuild) -> tuple[Fix, ...]:
+    """Give the published wheel that this driver starts and these GPUs have code in; none where there is none."""
+    machine = machine_of(packages, hand.host, driver=hand.asked, runtime=hand.runtime, smi=hand.smi, module=hand.module)
+    wheel = machine.cuda_wheel(build.version)
+    return change_torch(packages, wheel) if packages and wheel else ()
 
 
 def _verdict(card: Card, built: Built, level: Version | None) -> str | None:

@@ -136,8 +136,8 @@ def driver_too_old_for_cuda_build(
     """The NVIDIA driver is older than the CUDA that this PyTorch was built with needs.
 
     ## What it means
-    Every CUDA build needs a driver of at least some version. From CUDA 11 on the floor is one per major: 450.80.02 for
-    11.x, 525.60.13 for 12.x, 580 for 13.x (minor-version compatibility). Before, it is one per minor.
+    Every CUDA build has a floor. From CUDA 11 on it is one per major: driver 450.80.02 for 11.x, 525.60.13 for 12.x,
+    580 for 13.x (minor-version compatibility). Before, it is one per minor.
 
     ## Why it matters
     CUDA does not start. PyTorch says "The NVIDIA driver on your system is too old" and computes on the CPU or stops.
@@ -149,8 +149,8 @@ def driver_too_old_for_cuda_build(
     not count.
 
     ## What to do
-    Install the build of the same torch for an older CUDA, which needs no root. Or raise the driver. On data-centre GPUs
-    the cuda-compat package is a third way.
+    Install a build for an older CUDA, which needs no root. Or raise the driver. On data-centre GPUs cuda-compat is a
+    third way.
 
     ## Sources
     https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html
@@ -162,15 +162,19 @@ def driver_too_old_for_cuda_build(
     need_gpu(bus, nodes, module, smi, driver)
     hand = Driver(driver, runtime, smi, module, files, cuda, host)
     support = _judge(hand, wanted)
-    if support.starts:
-        return
-    yield Finding(
+    if not support.starts:
+        yield _too_old(hand, support, build, packages)
+
+
+def _too_old(hand: Driver, support: Support, build: TorchBuild, packages: Packages | None) -> Finding:
+    wanted = need_cuda_build(build)
+    return Finding(
         "PyTorch cannot use the GPUs: the driver is too old for this build",
-        _no_way_up(driver, smi, cuda),
+        _no_way_up(hand),
         evidence=(
             see(build, "cuda", "torch was built with", f"CUDA {dotted(wanted)}"),
             *support.evidence,
-            *evidence_of(INSUFFICIENT_DRIVER, driver, runtime),
+            *evidence_of(INSUFFICIENT_DRIVER, hand.asked, hand.runtime),
         ),
         fixes=(*_older_wheel(hand, packages, build), *_newer_driver(hand, wanted)),
         confidence=support.confidence,
@@ -189,14 +193,14 @@ def _judge(hand: Driver, wanted: Version) -> Support:
     raise Unknown(support.reason)
 
 
-def _no_way_up(driver: CudaDriver | None, smi: NvidiaSmi | None, cuda: TorchCuda | None) -> str:
-    last = _last_branch(driver, smi, cuda)
+def _no_way_up(hand: Driver) -> str:
+    last = _last_branch(hand)
     return f"No driver after branch {last} supports this GPU." if last else ""
 
 
-def _last_branch(driver: CudaDriver | None, smi: NvidiaSmi | None, cuda: TorchCuda | None) -> int | None:
+def _last_branch(hand: Driver) -> int | None:
     """Give the last driver branch of the oldest GPU, where there is one."""
-    known = [last_driver_branch(each) for each in capabilities(driver, smi, cuda)]
+    known = [last_driver_branch(each) for each in capabilities(hand.asked, hand.smi, hand.cuda)]
     return min((each for each in known if each), default=None)
 
 
@@ -213,7 +217,7 @@ def _older_wheel(hand: Driver, packages: Packages | None, build: TorchBuild) -> 
 
 def _newer_driver(hand: Driver, wanted: Version) -> tuple[Fix, ...]:
     branch = branch_to_install(wanted, hand.system)
-    last = _last_branch(hand.asked, hand.smi, hand.cuda)
+    last = _last_branch(hand)
     if last and branch and last < branch:
         return ()
     up = ways.install_driver(hand.host, branch, verb="Raise")

@@ -159,19 +159,32 @@ def device_nodes_missing(
     gone = _gone(nodes)
     if not gone or seen_working(None, runtime, driver) or (bus and bus.readable and not bus.gpus):
         return
-    contained, only_uvm = in_container(host), gone == ("/dev/nvidia-uvm",)
-    yield Finding(
+    evidence = (
+        see(module, "loaded", "NVIDIA kernel module loaded"),
+        see(nodes, "nvidiactl", "missing", ", ".join(gone)),
+    )
+    yield _nodes_gone_inside(gone, evidence, host) if in_container(host) else _nodes_gone_outside(gone, evidence)
+
+
+def _nodes_gone_inside(gone: tuple[str, ...], evidence: tuple[Evidence, ...], host: Host | None) -> Finding:
+    """A container cannot create its nodes: this is certain."""
+    title = (
         "The container has no NVIDIA device nodes: the GPUs were not passed in"
-        if contained and not nodes.nvidiactl.exists
-        else f"Device nodes of the NVIDIA driver are missing: {', '.join(gone)}",
-        "" if contained else "A program that runs as root, or nvidia-modprobe where it is setuid root, creates them.",
-        evidence=(
-            see(module, "loaded", "NVIDIA kernel module", "loaded"),
-            see(nodes, "nvidiactl", "missing", ", ".join(gone)),
-        ),
-        fixes=(container_ways.pass_gpus(host),) if contained else (ways.make_nodes(),),
-        severity=Severity.WARNING if only_uvm and not contained else None,
-        confidence=Confidence.CERTAIN if contained else Confidence.LIKELY,
+        if "/dev/nvidiactl" in gone
+        else f"The container lacks device nodes of the NVIDIA driver: {', '.join(gone)}"
+    )
+    return Finding(title, evidence=evidence, fixes=(container_ways.pass_gpus(host),))
+
+
+def _nodes_gone_outside(gone: tuple[str, ...], evidence: tuple[Evidence, ...]) -> Finding:
+    """On a host the first CUDA program may create them, so nothing is certain."""
+    return Finding(
+        f"Device nodes of the NVIDIA driver are missing: {', '.join(gone)}",
+        "A program that runs as root, or nvidia-modprobe where it is setuid root, creates them.",
+        evidence=evidence,
+        fixes=(ways.make_nodes(),),
+        severity=Severity.WARNING if gone == ("/dev/nvidia-uvm",) else None,
+        confidence=Confidence.LIKELY,
     )
 
 

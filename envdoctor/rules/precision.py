@@ -59,8 +59,9 @@ def tf32_off(
         raise _no_ampere(driver, smi, cuda)
     if _turned_on(environment):
         return
-    shown = _setting(settings, build)
-    if not shown:
+    forbidden = environment is not None and _forbidden(environment)
+    shown = () if forbidden else _setting(settings, build)
+    if not shown and not forbidden:
         return
     chosen = _chosen(environment)
     yield Finding(

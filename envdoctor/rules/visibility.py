@@ -104,16 +104,21 @@ def cuda_visible_devices_wrong(
         yield _hidden_on_purpose(environment, value, shown, harms=harms)
         return
     mask = read_mask(value, shown[0] if shown else None)
-    if not mask.problem:
-        if shown is None and not UUID.match(value):
-            raise Unknown(f"{NAME}={value}, but how many GPUs there are is not known")
-        return
+    if not mask.problem and shown is None and not UUID.match(value):
+        raise Unknown(f"{NAME}={value}, but how many GPUs there are is not known")
+    if mask.problem:
+        doubtful = bool(seen_working(cuda, runtime)) and not mask.taken
+        yield _misread(mask, environment, shown, doubtful=doubtful)
+
+
+def _misread(mask: Mask, environment: Environment, shown: tuple[int, Evidence] | None, *, doubtful: bool) -> Finding:
+    value = environment.get(NAME) or ""
     hidden = "every GPU is hidden" if not mask.taken else f"only {', '.join(mask.taken)} can be seen"
-    yield Finding(
+    return Finding(
         f"{NAME}={value}: {mask.problem}; {hidden}",
         evidence=(_shown_value(environment, value), *((shown[1],) if shown else ())),
         fixes=_fixes(),
-        confidence=Confidence.LIKELY if seen_working(cuda, runtime) and not mask.taken else Confidence.CERTAIN,
+        confidence=Confidence.LIKELY if doubtful else Confidence.CERTAIN,
     )
 
 

@@ -1,0 +1,55 @@
+"""Driver and container remedies: every command parses, goes to the right place, and is classed by what it touches."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from envdoctor.facts.host import Host
+from envdoctor.finding import Fix, Safety
+from envdoctor.remedy import container, driver
+from tests.rule_facts import DOCKER, JETSON, UBUNTU, WSL
+
+HOSTS: tuple[Host | None, ...] = (
+    None, UBUNTU, DOCKER, WSL, JETSON,
+    *(Host(system="Linux", os_id=each, container="none") for each in ("debian", "rhel", "fedora", "sles", "arch")),
+    *(Host(system="Linux", container=each) for each in ("podman", "kubernetes", "apptainer", "lxc")),
+)  # fmt: skip
+
+
+def every_fix(host: Host | None) -> list[Fix]:
+    """Give every remedy for one place."""
+    return [
+        driver.install_driver(host), driver.install_driver(host, 580, verb="Raise"), driver.load_module(),
+        driver.make_nodes(), driver.reboot("Restart"), driver.reload_modules(), driver.reload_uvm(),
+        *driver.start_fabric_manager(host, "535.183.01"), *driver.start_fabric_manager(host, None),
+        driver.cuda_compat("13.0"), container.pass_gpus(host), *container.more_shm(host),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", HOSTS, ids=lambda each: f"{each and each.os_id}-{each and each.container}")
+def test_every_command_parses(host: Host | None) -> None:
+    """A shell accepts each command as it would be pasted."""
+    script = "\n".join(each.shell for fix in every_fix(host) for each in fix.commands)
+    ran = subprocess.run(["sh", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert (0, "") == (ran.returncode, ran.stderr)
+
+
+@pytest.mark.parametrize("host", HOSTS, ids=lambda each: f"{each and each.os_id}-{each and each.container}")
+def test_every_fix_says_what_it_touches(host: Host | None) -> None:
+    """No driver or container remedy is called safe, each says what it changes, and root goes with sudo."""
+    for fix in every_fix(host):
+        assert fix.changes
+        assert Safety.SAFE is not fix.safety
+        assert fix.needs_root or not any("sudo" in each.shell for each in fix.commands)
+
+
+def test_driver_goes_where_it_belongs() -> None:
+    """Ubuntu gets its package, Red Hat its module stream, a container a word about the host, WSL no Linux driver."""
+    titles = {place: driver.install_driver(host, 580).title for place, host in {"docker": DOCKER, "wsl": WSL}.items()}
+    assert "on the host" in titles["docker"]
+    assert "Windows" in titles["wsl"]
+    assert "sudo apt-get install nvidia-driver-580-server" in [e.shell for e in driver.install_driver(UBUNTU).commands]
+    rhel = driver.install_driver(Host(os_id="rhel", container="none"), 580)
+    assert "sudo dnf module install nvidia-driver:580-dkms" == rhel.commands[0].shell
