@@ -61,14 +61,17 @@ def _patient(given: Mapping[str, Any], planned: tuple[Planned, ...]) -> tuple[Pa
     from envdoctor.probe import Roots
     from envdoctor.target import Patient
 
-    payload = {re.split("[.:]", each.where)[0]: each.location for each in planned if each.location}
-    options: dict[str, Any] = {"payload": payload}
+    options: dict[str, Any] = {}
     if given.get("python"):
         options["python"] = interpreter(given["python"])
     if given.get("root"):
         options["roots"] = Roots.under(os.path.abspath(given["root"]))  # noqa: PTH100 - links are part of a recording
     patient = Patient(**options)
-    return patient, tuple(p for p in planned if p.travels or patient.is_ours)
+    if patient.is_ours:  # a plug-in is found here as any module is, and with it what it imports
+        return patient, planned
+    travelling = tuple(each for each in planned if each.travels)
+    payload = {re.split("[.:]", each.where)[0]: each.location for each in travelling if each.location}
+    return replace(patient, payload=payload), travelling
 
 
 def wanted(planned: tuple[Planned, ...], settings: Settings, catalogue: Catalogue) -> tuple[Planned, ...]:
