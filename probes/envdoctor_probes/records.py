@@ -29,11 +29,12 @@ def parse_record(text: str, matters: Callable[[str], bool] = bool) -> Iterator[E
     A path with a comma is quoted; the csv module is too slow for 15,000 lines.
     """
     for line in text.splitlines():
-        rest, _, size = line.rpartition(",")
-        path, _, digest = rest.rpartition(",")
+        path, _, rest = line.partition(",")
         if path[:1] == '"':
-            path = path[1:-1].replace('""', '"')
+            quoted, _, rest = line[1:].rpartition('",')
+            path = quoted.replace('""', '"')
         if matters(path):
+            digest, _, size = rest.rpartition(",")
             yield Entry(path, digest, int(size) if size.isdigit() else None)
 
 
