@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from envdoctor import runner
 from envdoctor.plugins import Plugins, load
+from envdoctor.target import Patient
 
 FACTS = """
 from __future__ import annotations
@@ -29,7 +31,7 @@ class {fact}(Fact):
 @probe(level="standard", seconds=3.0, travels=False)
 def {probe}(context: Context) -> {fact}:
     "Look."
-    return {fact}(True)
+    return {fact}(full=True)
 
 @rule(severity=Severity.ERROR, group="storage")
 def {rule}(disk: {fact}) -> Iterator[Finding]:
@@ -108,6 +110,17 @@ def test_probe_of_the_torch_child_is_asked_after_the_import(site: Site) -> None:
     ))  # fmt: skip
     (planned,) = site.load().planned
     assert ("torch", True) == (planned.child, planned.after_import)
+
+
+def test_probe_may_import_what_is_installed_beside_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the plug-in is installed its probe runs with everything else that is installed there."""
+    module = "import packaging.version\n" + FACTS.format(fact="Disk", probe="disk", rule="disk_full").lstrip()
+    module = module.replace("from __future__ import annotations\n", "")
+    site.add("acme", "[envdoctor.probes]\na = acme:disk\n", module)
+    monkeypatch.setenv("PYTHONPATH", str(site.top))
+    found = site.load()
+    taken = runner.collect(Patient(), found.planned, timeout=60, kinds=found.facts)
+    assert ("got", True) == (taken.probes[0].outcome.name, vars(taken.facts["disk"])["full"]), taken.probes
 
 
 def test_nothing_installed_gives_nothing(site: Site) -> None:
