@@ -22,7 +22,8 @@ CREATED = "2026-03-30T08:14:22+00:00"
 LIVE = {"nvidia_smi", "cuda_driver", "cuda_runtime", "torch_import", "torch_cuda", "torch_settings"}
 SECONDS = {
     "packages": 0.031, "torch_files": 0.044, "torch_build": 0.012, "driver_files": 0.006, "nvidia_smi": 0.38,
-    "libraries": 0.118, "gpu_state": 0.062, "gpu_fabric": 0.094, "kernel_log": 0.005, "cuda_driver": 0.71, "cuda_runtime": 0.74, "torch_import": 1.62, "torch_cuda": 0.66, "torch_settings": 0.05,
+    "libraries": 0.118, "gpu_state": 0.062, "gpu_fabric": 0.094, "kernel_log": 0.005,
+    "cuda_driver": 0.71, "cuda_runtime": 0.74, "torch_import": 1.62, "torch_cuda": 0.66, "torch_settings": 0.05,
 }  # fmt: skip
 
 
