@@ -42,7 +42,7 @@ def _write(snapshot: Snapshot, given: dict[str, Any]) -> None:
     from envdoctor.render.json import write
     from envdoctor.snapshot import to_plain
 
-    shared, removed = redact.share(snapshot) if given["share"] else (snapshot, ())
+    shared, removed = redact.share(snapshot, redact.own_names()) if given["share"] else (snapshot, ())
     text = write(to_plain(shared) | redact.stated(removed, shared=given["share"]))
     if given["output"]:
         delivering.save(Path(given["output"]), text)

@@ -27,7 +27,9 @@ _PUBLIC = re.compile(
 # Below these Python, its packages and compilers decide what things are called.
 _OTHERS_BELOW = re.compile(r"site-packages|dist-packages|(?:python|pypy)[23][\d.]*")
 _LABEL = re.compile(r"(?:dir|user|host)-\d+")
-_FILE = re.compile(r".+\.(?:py|pyc|pyi|pth|so|so\.[\d.]+|txt|toml|json|cfg|lock|md|sh|yaml|yml|log|whl|ini|a|h|c|cu|cpp)")
+_FILE = re.compile(
+    r".+\.(?:py|pyc|pyi|pth|so|so\.[\d.]+|txt|toml|json|cfg|lock|md|sh|yaml|yml|log|whl|ini|a|h|c|cu|cpp)"
+)
 # An absolute path, also after "=", ":" or "-L", never the one inside a URL.
 _ABSOLUTE = re.compile(r"(?:(?<![\w.~/>:-])|(?<=[^/]:)|(?<=-[LIB])|(?<=file://))/(?!/)[\w.+@~%=,*{}/-]+")
 _WINDOWS = re.compile(r"(?<!\w)[A-Za-z]:[\\/](?![\\/])[\w .+@~%=,\\/-]+")

@@ -27,7 +27,9 @@ ORDINARY = frozenset((
     "system", "driver", "build", "conda", "pip", "version", "error", "warning", "standard", "quick", "deep",
     "file", "live", "shared", "static",
 ))  # fmt: skip
-_LOOKS_ORDINARY = re.compile(r"[\d.]+|[ablhvt]\d{1,3}[a-z]?|.{1,2}", re.IGNORECASE)  # a number, a GPU model, too short
+_LOOKS_ORDINARY = re.compile(
+    r"[\d.]{1,7}|[ablhvt]\d{1,3}[a-z]?|.{1,2}", re.IGNORECASE
+)  # small numbers, GPU models, too short
 _HOME = re.compile(r"(?:(?<=/home/)|(?<=/Users/)|(?<=\\Users\\))[^/\\\s:'\"]+")
 _PATTERNS = (
     ("gpu", re.compile(r"\bGPU-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")),
@@ -38,7 +40,7 @@ _PATTERNS = (
 )
 # Variables of launchers name machines, people and jobs in many ways: of them only numbers stay.
 _LAUNCHER = re.compile(r"SLURM_|OMPI_|PMI|PRTE_|MASTER_ADDR$|TORCHELASTIC_RUN_ID$")
-_NUMBERS = re.compile(r"[\d,.()x:/ -]*|[a-z]{0,12}|true|false|127\.0\.0\.1|localhost", re.IGNORECASE)
+_NUMBERS = re.compile(r"[\d,()x:/ -]*|true|false|yes|no|none|127\.0\.0\.1|localhost", re.IGNORECASE)
 
 
 class Replacer:
@@ -138,5 +140,7 @@ def _private(fact: Any) -> Iterator[tuple[str, str]]:
         for one in inside:
             if dataclasses.is_dataclass(one) and not isinstance(one, type):
                 yield from _private(one)
+            elif each.name == "value" and getattr(fact, "name", "") == "MASTER_ADDR" and not _NUMBERS.fullmatch(one):
+                yield "host", one
             elif each.metadata.get("private") and each.name in KIND_OF_FIELD and isinstance(one, str) and one:
                 yield KIND_OF_FIELD[each.name], one

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from envdoctor.finding import SCHEMA
+from envdoctor.finding import SCHEMA, Status
 from envdoctor.redact import without_credentials
 from envdoctor.rewrite import rewrite
 from envdoctor.snapshot import to_plain
 
 if TYPE_CHECKING:
-    from envdoctor.finding import Command, Evidence, Finding, Fix, Report
+    from envdoctor.finding import Check, Command, Evidence, Finding, Fix, Report
 
 
 def render(report: Report, **_view: Any) -> str:
@@ -47,10 +47,7 @@ def plain(report: Report) -> dict[str, Any]:
         "interrupted": report.interrupted,
         "notes": list(report.notes),
         "findings": [_finding(each) for each in report.findings],
-        "checks": [
-            {"id": c.id, "group": c.group, "essential": c.essential, "status": c.status.value, "reason": c.reason}
-            for c in report.checks
-        ],
+        "checks": [_check(each) for each in report.checks],
         "probes": [{key: each[key] for key in ("name", "outcome", "seconds", "reason")} for each in facts["probes"]],
         "facts": facts,
     }
@@ -72,6 +69,17 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "links": list(finding.links),
         "fixes": [_fix(each) for each in finding.fixes],
         "ignored": {"reason": ignored.reason, "by": ignored.by} if ignored else None,
+    }
+
+
+def _check(check: Check) -> dict[str, Any]:
+    judged = check.status in {Status.PASSED, Status.FIRED}
+    return {
+        "id": check.id,
+        "group": check.group,
+        "essential": check.essential,
+        "status": check.status.value,
+        "reason": check.reason or ("" if judged else "no reason was given"),
     }
 
 
