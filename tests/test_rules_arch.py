@@ -159,6 +159,13 @@ def test_compiler_range_stands_in_for_an_old_build() -> None:
     assert Status.UNKNOWN == check(gpu_arch_not_in_build, build("11.1", "1.8.0"), smi, X86).status
 
 
+def test_all_wheels_of_a_cuda_stand_in_for_an_unknown_release() -> None:
+    """Where the release is not known, what every published wheel of that CUDA lacks is lacking."""
+    unnamed, p100, v100 = TorchBuild(cuda="12.8"), SmiGpu(0, "Tesla P100"), SmiGpu(0, "Tesla V100-SXM2-32GB")
+    assert Confidence.LIKELY == check(gpu_arch_not_in_build, unnamed, NvidiaSmi(gpus=(p100,)), X86).finding.confidence
+    assert Status.UNKNOWN == check(gpu_arch_not_in_build, unnamed, NvidiaSmi(gpus=(v100,)), X86).status
+
+
 def test_turing_under_cuda_9() -> None:
     """Volta code runs on Turing, but the math libraries of CUDA 9 do not."""
     smi = NvidiaSmi(gpus=(SmiGpu(0, "GeForce RTX 2080 Ti"),))

@@ -31,6 +31,7 @@ def shell(value: str) -> Environment:
         ("GPU-8932f937-d72c,GPU-1111aaaa", ("GPU-8932f937-d72c", "GPU-1111aaaa")),
         ("GPU-8932", ("GPU-8932",)),
         ("MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f", ("MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f",)),
+        ("MIG-<redacted>", ("MIG-<redacted>",)),
         ("MIG-GPU-8932f937-d72c/1/0", ("MIG-GPU-8932f937-d72c/1/0",)),
     ],
 )
@@ -50,7 +51,7 @@ def test_forms_that_cuda_takes(value: str, taken: tuple[str, ...]) -> None:
         ("-1,0", ()),
         ("GPU-8932f937,1", ("GPU-8932f937",)),
         ("0,GPU-8932f937", ("0",)),
-        ("GPU-xyz", ()),
+        ("gpu-8932f937", ()),
     ],
 )
 def test_forms_that_hide_gpus(value: str, taken: tuple[str, ...]) -> None:

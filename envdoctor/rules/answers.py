@@ -35,8 +35,11 @@ def evidence_of(
 
 
 def torch_code(cuda: TorchCuda) -> int | None:
-    """Read the CUDA error code out of torch's words: ``… Error 802: system not yet initialized`` -> 802."""
-    match = re.search(r"\bError (\d+):", _words(cuda))
+    """Read the CUDA error code out of torch's words: ``… Error 802: system not yet initialized`` -> 802.
+
+    Older ones say ``cuda runtime error (802) :``, NCCL says ``Cuda failure 802``.
+    """
+    match = re.search(r"\b(?:error|failure) ?\(?(\d+)\)?\s*[:']", _words(cuda), re.IGNORECASE)
     return int(match[1]) if match else None
 
 

@@ -13,8 +13,17 @@ from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
 from envdoctor.knowledge import cells, rows
 from envdoctor.knowledge.cuda import Version, dotted, level_suffices, numbers
-from envdoctor.knowledge.gpus import Code, beyond_compiler, capability, code_of, compiler_range, has_cubin, has_ptx
-from envdoctor.knowledge.torch import cuda_of, variant_of
+from envdoctor.knowledge.gpus import (
+    Capability,
+    Code,
+    beyond_compiler,
+    capability,
+    code_of,
+    compiler_range,
+    has_cubin,
+    has_ptx,
+)
+from envdoctor.knowledge.torch import cuda_of
 from envdoctor.remedy.install import change_torch
 from envdoctor.remedy.machine import machine_of
 from envdoctor.remedy.wheels import platform_of
@@ -29,12 +38,16 @@ TURING, CUDA_WITH_TURING_LIBRARIES = (7, 5), (10, 0)  # pytorch/pytorch#21819 an
 
 @dataclass(frozen=True)
 class Built:
-    """The device code of the installed build, and what shows it. ``from_table``: not read in this build itself."""
+    """The device code of the installed build, and what shows it. ``from_table``: not read in this build itself.
+
+    ``candidates``: where the release is not known, the code of every published wheel of this CUDA variant.
+    """
 
     code: Code
     evidence: tuple[Evidence, ...]
     cuda: Version
     from_table: bool = False
+    candidates: tuple[Code, ...] = ()
 
 
 @rule(severity=Severity.ERROR, group="torch", essential=True)
@@ -105,12 +118,20 @@ def _verdict(card: Card, built: Built, level: Version | None) -> str | None:
     if gpu == TURING and built.cuda < CUDA_WITH_TURING_LIBRARIES:
         return "math"
     if built.code.empty:
-        return "none" if beyond_compiler(gpu, built.cuda) else None
+        return _verdict_of_all(gpu, built)
     if has_cubin(built.code, gpu, built.cuda):
         return "runs"
     if not has_ptx(built.code, gpu):
         return "none"
     return "ptx-refused" if level and level < built.cuda and level_suffices(level, built.cuda) else "ptx"
+
+
+def _verdict_of_all(gpu: Capability, built: Built) -> str | None:
+    """Judge a build whose code is not known: by its compiler's range, else by what all wheels of its CUDA agree on."""
+    if beyond_compiler(gpu, built.cuda):
+        return "none"
+    verdicts = {has_cubin(each, gpu, built.cuda) or has_ptx(each, gpu) for each in built.candidates}
+    return ("runs" if verdicts.pop() else "none") if len(verdicts) == 1 else None
 
 
 TITLES = {
@@ -146,7 +167,7 @@ def _built(build: TorchBuild, cuda: TorchCuda | None, wanted: Version, host: Hos
         return Built(code_of(build.arch_list), (_listed(see(build, "arch_list", "torch has code for")),), wanted)
     if cuda and cuda.arch_list:
         return Built(code_of(cuda.arch_list), (_listed(see(cuda, "arch_list", "torch has code for")),), wanted)
-    return _published(build, wanted, host) or _by_compiler(build, wanted)
+    return _published(build, wanted, host) or _by_compiler(build, wanted, host)
 
 
 def _listed(evidence: Evidence) -> Evidence:
@@ -155,27 +176,41 @@ def _listed(evidence: Evidence) -> Evidence:
 
 def _published(build: TorchBuild, wanted: Version, host: Host | None) -> Built | None:
     """Look the build up among the published wheels by version, CUDA variant and platform."""
-    version, variant = numbers(build.version), variant_of(dotted(wanted))
-    platform = platform_of(host.machine if host else None, host.system if host else None)
-    for row in rows("torch_arch.csv"):
-        same = version and numbers(row["torch"]) == version[:2] and cuda_of(row["cuda_variant"]) == cuda_of(variant)
-        if same and platform and platform in row["platform"].split("+"):
+    version = numbers(build.version)
+    for row in _wheels(wanted, host):
+        if version and numbers(row["torch"]) == version[:2]:
             shown = Evidence("knowledge.torch_arch", row["sm_list"], row["source"], "", "published wheel has code for")
-            return Built(Code(_caps(row["sm_list"]), _caps(row["ptx"])), (shown,), wanted, from_table=True)
+            return Built(_code_in(row), (shown,), wanted, from_table=True)
     return None
+
+
+def _wheels(wanted: Version, host: Host | None) -> list[dict[str, str]]:
+    """Give the rows of the wheels that were published for this CUDA and platform."""
+    platform = platform_of(host.machine if host else None, host.system if host else None)
+    return [
+        row
+        for row in rows("torch_arch.csv")
+        if cuda_of(row["cuda_variant"]) == wanted and platform in row["platform"].split("+")
+    ]
+
+
+def _code_in(row: dict[str, str]) -> Code:
+    return Code(_caps(row["sm_list"]), _caps(row["ptx"]))
 
 
 def _caps(cell: str) -> tuple[tuple[int, ...], ...]:
     return tuple(found for each in cells(cell) if (found := capability(each)))
 
 
-def _by_compiler(build: TorchBuild, wanted: Version) -> Built:
+def _by_compiler(build: TorchBuild, wanted: Version, host: Host | None) -> Built:
     shown = [see(build, "cuda", "torch was built with", f"CUDA {dotted(wanted)}")]
     span = compiler_range(wanted)
     if span:
         words = f"{dotted(span[0])} to {dotted(span[1])}"
         shown.append(Evidence("knowledge.cuda_arch", words, "nvcc's list of GPUs", "", "its compiler makes code for"))
-    return Built(Code(), tuple(shown), wanted, from_table=True)
+    # A build of a known release that the table lacks is not a published wheel: nothing follows from those.
+    candidates = () if build.version else tuple(_code_in(row) for row in _wheels(wanted, host))
+    return Built(Code(), tuple(shown), wanted, from_table=True, candidates=candidates)
 
 
 RULES = (gpu_arch_not_in_build,)

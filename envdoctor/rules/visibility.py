@@ -16,7 +16,7 @@ from envdoctor.rules.presence import need_gpu, seen_working
 
 NAME = "CUDA_VISIBLE_DEVICES"
 ON_PURPOSE = frozenset({"", "-1", "nodevfiles", "none", "void"})
-UUID = re.compile(r"GPU-[0-9a-f][0-9a-f-]*|MIG-(GPU-)?[0-9a-f][0-9a-f/-]*", re.IGNORECASE)
+UUID = re.compile(r"GPU-.|MIG-.")  # a prefix is enough for CUDA; which GPU it names only the driver knows
 NUMBER = re.compile(r"[+-]?\d+")
 
 
@@ -50,7 +50,7 @@ def read_mask(value: str, count: int | None) -> Mask:
 
 def _problem(entry: str, count: int | None, *, by_name: bool) -> str:
     if by_name:
-        return "" if UUID.fullmatch(entry) else f"{entry!r} is no GPU or MIG name, as the entries before it are"
+        return "" if UUID.match(entry) else f"{entry!r} is no GPU or MIG name, as the entries before it are"
     number = NUMBER.match(entry)
     if number is None:
         return f"{entry!r} is neither an index nor a GPU or MIG name"
@@ -86,7 +86,7 @@ def cuda_visible_devices_wrong(
     ## How it is detected
     The value is read as CUDA reads it, against the number of GPUs that nvidia-smi, the device nodes or the PCI bus
     show; none of these is subject to the variable. An empty value or -1 is a choice: it is reported as info, and as a
-    warning when torch then cannot use CUDA. UUIDs are held against their form only.
+    warning when torch then cannot use CUDA. Which GPU a UUID names is not checked.
 
     ## What to do
     Unset the variable, or name existing GPUs. "nvidia-smi -L" lists them.
