@@ -25,8 +25,9 @@ NAMES = frozenset((
 LONGEST_VALUE = 4096
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL|AUTH")
-_URL_USER = re.compile(r"(?<=://)[^\s/?#]*@")
-_PLAIN_USER = re.compile(r"[^\s:/@,;='\"]+:[^\s@]*@(?=[\w.\[-])")
+# Up to the last @: a password may hold anything, and hiding a path too much is better than a word too little.
+_URL_USER = re.compile(r"(?<=://)\S*@")
+_PLAIN_USER = re.compile(r"[^\s:/@,;='\"]+:(?!//)\S*@(?=[\w.\[-])")
 _QUERY_SECRET = re.compile(r"(?i)([?&;][\w.-]*(?:token|secret|password|key|credential|auth|sig)[\w.-]*=)[^&\s]+")
 
 
