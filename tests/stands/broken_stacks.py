@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.stands.cuda_wheels import nvidia, stack, torch, triton
 from tests.stands.small_elf import Library, build
+from tests.stands.toolkit_wheels import toolkit_stack
 from tests.stands.wheels import Wheel, install
 
 XFORMERS_RECORD = '{"version": {"cuda": 1201, "torch": "2.4.1+cu121", "python": "3.11.10"}, "env": {}}'
@@ -68,21 +69,6 @@ def _cudnn_of_cu11() -> Wheel:
         "libcudnn.so.9", version="libcudnn.so.9", defines=("cudnnGetVersion", "built_for_cu11"), runpath="$ORIGIN"
     )
     return Wheel("nvidia-cudnn-cu11", "9.1.1.17", {"nvidia/cudnn/lib/libcudnn.so.9": build(library)})
-
-
-def _toolkit_torch() -> list[Wheel]:
-    """Give torch as wheels since 2.11 are: most pins stand behind the extras of cuda-toolkit."""
-    extras = "cuda-toolkit[cublas,cudart]==13.0.2 ; platform_system == 'Linux'"
-    wheel = replace(torch("2.11.0", None), requires=("filelock", extras, "nvidia-nccl-cu13==2.28.9"))
-    version = "__version__ = '2.11.0+cu130'\ncuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n"
-    wheel = replace(wheel, files={**wheel.files, "torch/version.py": version})
-    marker = "(sys_platform == 'linux' or sys_platform == 'win32') and extra =="
-    pins = (
-        f"nvidia-cublas==13.1.0.3.* ; {marker} 'cublas'",
-        f"nvidia-cuda-runtime==13.0.96.* ; {marker} 'cudart'",
-        f"nvidia-cufft==12.0.0.61.* ; {marker} 'cufft'",
-    )
-    return [wheel, Wheel("cuda-toolkit", "13.0.2", {}, pins), Wheel("nvidia-cublas", "13.1.0.3", {})]
 
 
 def _truncate(path: str, size: int) -> Callable[[Path], None]:
@@ -153,6 +139,6 @@ STANDS: dict[str, Stand] = {
     "no_python_files": Stand("torch's files are gone", stack, _remove("torch")),
     "no_metadata": Stand("torch's dist-info is gone", stack, _remove("torch-*.dist-info")),
     "local_shadow": Stand("torch.py and random.py stand before the real ones", lambda: [torch(cuda=None)], _shadows),
-    "toolkit_extras": Stand("nothing is wrong: torch 2.11 with cuda-toolkit extras", _toolkit_torch),
+    "toolkit_extras": Stand("nothing is wrong: torch 2.11 with cuda-toolkit extras", toolkit_stack),
     "numpy1_build": Stand("torch compiled with NumPy 1 headers", lambda: [torch(cuda=None, numpy_headers=1)]),
 }
