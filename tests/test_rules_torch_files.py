@@ -150,7 +150,7 @@ def test_nothing_hidden_passes() -> None:
     assert Status.PASSED is check(torch_shadowed_by_local_file, TorchPath(found=(f"{SITE}/torch",))).status
 
 
-OTHER = dist("torch", "2.8.0", location="/root/.local/lib/python3.11/site-packages")
+OTHER = dist("torch", "2.8.0", location="/home/someone/.local/lib/python3.11/site-packages")
 
 
 @pytest.mark.parametrize(
