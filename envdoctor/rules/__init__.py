@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MODULES = (
     "devices", "driver", "cuda_start", "visibility", "cuda_unavailable", "arch", "system", "precision", "doctor",
-    "card_state", "torch", "torch_files", "torch_copies", "torch_pins", "torch_import",
+    "card_state", "ledger", "torch", "torch_files", "torch_copies", "torch_pins", "torch_import",
     "packages",
 )  # fmt: skip
 RETIRED: frozenset[str] = frozenset()
