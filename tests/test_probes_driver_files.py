@@ -140,3 +140,16 @@ def test_stub_is_known_by_what_it_never_calls(tmp_path: Path) -> None:
     for folder, is_stub in (("real", False), ("hidden", True)):
         fact = driver_files.collect(Context(environ={"LD_LIBRARY_PATH": str(tmp_path / folder)}))
         assert (is_stub, "libcuda.so.1") == (fact.first_libcuda.stub, fact.first_libcuda.soname)
+
+
+def test_setuid_nvidia_modprobe_is_told(tmp_path: Path) -> None:
+    """A setuid nvidia-modprobe can create device nodes for any user; a plain one cannot."""
+    top = trees.write(tmp_path, {"usr/bin/nvidia-modprobe": Program()})
+    program = top / "usr/bin/nvidia-modprobe"
+    told = []
+    for mode in (0o755, 0o4755):
+        program.chmod(mode)
+        fact = collect(driver_files, top, environ={})
+        assert isinstance(fact, DriverFiles)
+        told.append(fact.makes_nodes)
+    assert [False, True] == told

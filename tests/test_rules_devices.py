@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from envdoctor.facts.driver import KernelModule, NvidiaSmi
+from envdoctor.facts.driver import DriverFiles, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNode, DeviceNodes, PciBus, PciDevice
 from envdoctor.finding import Severity, Status
 from envdoctor.rules.devices import (
@@ -126,6 +126,12 @@ def test_missing_uvm_on_a_host_is_a_warning() -> None:
     """Outside a container only /dev/nvidia-uvm missing is a warning: the first CUDA program may create it."""
     nodes = replace(NODES, uvm=DeviceNode("/dev/nvidia-uvm"))
     assert Severity.WARNING == check(device_nodes_missing, nodes, module(), ONE_GPU, UBUNTU).finding.severity
+
+
+def test_missing_nodes_that_nvidia_modprobe_makes_are_info() -> None:
+    """Just after boot nodes are missing on a healthy host: its setuid nvidia-modprobe creates them when asked."""
+    facts = (NO_NODES, module(), ONE_GPU, UBUNTU, DriverFiles(makes_nodes=True))
+    assert Severity.INFO == check(device_nodes_missing, *facts).finding.severity
 
 
 def test_missing_uvm_in_a_container_is_an_error() -> None:

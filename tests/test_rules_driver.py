@@ -83,6 +83,11 @@ def test_unknown_versions_are_unknown() -> None:
     assert (Status.UNKNOWN, "denied") == (checked.status, checked.reason)
 
 
+def test_no_driver_library_is_no_mismatch() -> None:
+    """A container without any driver library has nothing to compare."""
+    assert Status.NOT_APPLICABLE == check(driver_library_mismatch, module(), DriverFiles(), DOCKER).status
+
+
 def test_mismatch_does_not_apply_without_module_or_on_wsl() -> None:
     """No module, or the driver of Windows: nothing to compare."""
     assert Status.NOT_APPLICABLE == check(driver_library_mismatch, KernelModule(loaded=False), UBUNTU).status

@@ -43,6 +43,7 @@ class DriverFiles(Fact):
     nvml: Tuple[DriverLibrary, ...] = read_from("library directories", ())
     nvidia_smi: Optional[str] = read_from("PATH")
     first_libcuda: Optional[DriverLibrary] = read_from("loader's search order")
+    makes_nodes: Optional[bool] = read_from("/usr/bin/nvidia-modprobe")  # setuid: creates device nodes for any user
 
 
 @dataclass(frozen=True)

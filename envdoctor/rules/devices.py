@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from envdoctor.facts.driver import CudaDriver, CudaRuntime, KernelModule, NvidiaSmi
+from envdoctor.facts.driver import CudaDriver, CudaRuntime, DriverFiles, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNode, DeviceNodes, PciBus, PciDevice
 from envdoctor.facts.host import Host
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
@@ -127,6 +127,7 @@ def device_nodes_missing(
     module: KernelModule,
     bus: PciBus | None,
     host: Host | None,
+    files: DriverFiles | None,
     runtime: CudaRuntime | None,
     driver: CudaDriver | None,
 ) -> Iterator[Finding]:
@@ -142,8 +143,9 @@ def device_nodes_missing(
 
     ## How it is detected
     The nodes are looked at, never opened, and no driver library is called while they are missing: as root that call
-    would create them. Where CUDA was seen to start, nothing is reported. When only /dev/nvidia-uvm is missing outside a
-    container this is a warning, because the first CUDA program may create it.
+    would create them. Where CUDA was seen to start, nothing is reported. Outside a container this is info where
+    nvidia-modprobe is setuid root, because the first CUDA program then creates them; else, when only /dev/nvidia-uvm is
+    missing, a warning.
 
     ## What to do
     Container: start it with the GPUs passed in. Host: create the nodes with nvidia-modprobe, or start the persistence
@@ -163,7 +165,7 @@ def device_nodes_missing(
         see(module, "loaded", "NVIDIA kernel module loaded"),
         see(nodes, "nvidiactl", "missing", ", ".join(gone)),
     )
-    yield _nodes_gone_inside(gone, evidence, host) if in_container(host) else _nodes_gone_outside(gone, evidence)
+    yield _nodes_gone_inside(gone, evidence, host) if in_container(host) else _nodes_gone_outside(gone, evidence, files)
 
 
 def _nodes_gone_inside(gone: tuple[str, ...], evidence: tuple[Evidence, ...], host: Host | None) -> Finding:
@@ -176,14 +178,18 @@ def _nodes_gone_inside(gone: tuple[str, ...], evidence: tuple[Evidence, ...], ho
     return Finding(title, evidence=evidence, fixes=(container_ways.pass_gpus(host),))
 
 
-def _nodes_gone_outside(gone: tuple[str, ...], evidence: tuple[Evidence, ...]) -> Finding:
+def _nodes_gone_outside(gone: tuple[str, ...], evidence: tuple[Evidence, ...], files: DriverFiles | None) -> Finding:
     """On a host the first CUDA program may create them, so nothing is certain."""
+    severity = Severity.WARNING if gone == ("/dev/nvidia-uvm",) else None
+    if files and files.makes_nodes:
+        severity = Severity.INFO
+        evidence = (*evidence, see(files, "makes_nodes", "nvidia-modprobe", "setuid root"))
     return Finding(
         f"Device nodes of the NVIDIA driver are missing: {', '.join(gone)}",
         "A program that runs as root, or nvidia-modprobe where it is setuid root, creates them.",
         evidence=evidence,
         fixes=(ways.make_nodes(),),
-        severity=Severity.WARNING if gone == ("/dev/nvidia-uvm",) else None,
+        severity=severity,
         confidence=Confidence.LIKELY,
     )
 

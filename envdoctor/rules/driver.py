@@ -119,6 +119,8 @@ def _need_versions(
     """End the rule where neither both versions nor an answer of CUDA could be compared."""
     if module.loaded is False:
         raise NotApplicable("no NVIDIA kernel module is loaded")
+    if files and not files.libcuda and not files.nvml:
+        raise NotApplicable("no driver library is found, so there is none to compare")
     if asked or (library and library.version and module.version):
         return
     if not module.version:

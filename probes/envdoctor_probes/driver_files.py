@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import stat
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from envdoctor.facts.driver import DriverFiles, DriverLibrary
@@ -17,6 +18,7 @@ __all__ = ["driver_files", "find_program", "parse_version"]
 
 _LIBCUDA, _NVML = "libcuda.so.1", "libnvidia-ml.so.1"
 _COMPAT = re.compile(r"(^|/)(cuda-)?compat(/|$)")
+_MODPROBE = "/usr/bin/nvidia-modprobe"  # the driver's libraries start it by this path
 _STUB_BYTES = 256 * 1024
 # What a library calls that really talks to a driver; a link-time stub calls none of them.
 _TALKS = frozenset(("open", "open64", "openat", "ioctl", "dlopen", "fopen", "read", "write", "syscall"))
@@ -42,9 +44,18 @@ def driver_files(context: Context) -> DriverFiles:
         nvml=_libraries(places, folders, _NVML),
         nvidia_smi=smi,
         first_libcuda=next((each for each in libcuda if each.path == taken), None),
+        makes_nodes=_is_setuid(tree, _MODPROBE),
         sources={"first_libcuda": f"{first[0]} by {first[1]}"} if first else {},
         unknown=unknown,
     )
+
+
+def _is_setuid(tree: Tree, path: str) -> bool:
+    """Tell whether a program is there and runs as its owner, whoever starts it."""
+    try:
+        return bool(os.stat(tree.here(path)).st_mode & stat.S_ISUID)
+    except OSError:
+        return False
 
 
 def _libraries(places: Places, folders: Sequence[str], soname: str) -> Tuple[DriverLibrary, ...]:
