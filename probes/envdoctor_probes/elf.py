@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, List, Optional, Pattern, Tuple, Union
 
 from envdoctor_probes.fatbin import count_arches
 
-__all__ = ["AARCH64", "X86_64", "Elf", "ElfError", "directories"]
+__all__ = ["AARCH64", "X86_64", "Elf", "ElfError"]
 
 X86_64, AARCH64 = 62, 183  # e_machine
 
@@ -292,11 +292,3 @@ def _map(path: str) -> mmap.mmap:
     if hasattr(mmap, "MADV_RANDOM"):
         mapped.madvise(mmap.MADV_RANDOM)  # no readahead: scattered small reads, often from a cold disk
     return mapped
-
-
-def directories(search_path: Optional[str], origin: str) -> Tuple[str, ...]:
-    """Split an RPATH or RUNPATH and put ``origin`` (the file's own directory) where it says ``$ORIGIN``."""
-    parts = (search_path or "").split(":")
-    return tuple(
-        os.path.normpath(part.replace("${ORIGIN}", origin).replace("$ORIGIN", origin)) for part in parts if part
-    )
