@@ -150,6 +150,7 @@ def test_refused_compatibility_under_a_sufficient_driver_is_not_too_old() -> Non
         ((CU130, ONE_GPU, KernelModule(loaded=False)), Status.NOT_APPLICABLE),
         ((CU130, ONE_GPU, KernelModule(loaded=True)), Status.UNKNOWN),
         ((TorchBuild(version="2.9.0"), ONE_GPU, module()), Status.UNKNOWN),
+        ((CU130, WSL, KernelModule(loaded=False)), Status.UNKNOWN),
         ((CU130, ONE_GPU), Status.UNKNOWN),
     ],
 )

@@ -186,7 +186,8 @@ def _judge(hand: Driver, wanted: Version) -> Support:
     support = support_of(hand, wanted)
     if support.starts is not None:
         return support
-    if hand.module and hand.module.loaded is False and not hand.smi:
+    elsewhere = hand.host and (hand.host.wsl or hand.host.jetson)  # there no module of this name is ever loaded
+    if hand.module and hand.module.loaded is False and not hand.smi and not elsewhere:
         raise NotApplicable("no NVIDIA driver is loaded")
     if not any((hand.asked, hand.runtime, hand.smi, hand.module)):
         raise Missing(CudaDriver)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, DriverFiles, KernelModule, NvidiaSmi
 from envdoctor.facts.host import Host
@@ -44,9 +44,17 @@ class Support:
 
 def support_of(driver: Driver, build: Version) -> Support:
     """Judge by the driver's own answer where there is one, by its version and the tables where there is none."""
-    for level, evidence in _answers(driver):
-        return Support(level_suffices(level, build), level, (evidence,))
+    told = _answers(driver)
+    if told:
+        level, evidence = told[0]
+        return Support(level_suffices(level, build), level, (_named(evidence, driver),))
     return _by_version(driver, build)
+
+
+def _named(evidence: Evidence, driver: Driver) -> Evidence:
+    """Say which driver supports that much, where its version is known."""
+    version, _ = version_of(driver)
+    return replace(evidence, label=f"driver {version[0]} supports") if version else evidence
 
 
 def _answers(driver: Driver) -> list[tuple[Version, Evidence]]:
