@@ -39,7 +39,8 @@ def valid(text: str) -> Any:
 
     document = json.loads(text, parse_constant=_refuse)
     errors = Draft202012Validator(schemas.load(document["schema"])).iter_errors(document)
-    assert [] == [f"{each.json_path}: {each.message[:200]}" for each in errors]
+    wrong = [f"{each.json_path}: {each.message[:200]}" for each in errors]
+    assert wrong == [], wrong
     return document
 
 

@@ -36,7 +36,8 @@ def with_evidence(value: object) -> Report:
 def test_every_report_fits_its_schema(name: str) -> None:
     """Reports with and without findings are valid documents of envdoctor.report/1."""
     report = REPORTS[name]
-    document = valid(render(replace(report, snapshot=replace(report.snapshot, created=snapshot.now()))))
+    checks = tuple(replace(each, id=each.id.lower()) for each in report.checks)  # made-up ids hold group names
+    document = valid(render(replace(report, checks=checks)))
     assert (report.verdict.value, report.primary) == (document["verdict"], document["primary"])
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envdoctor.cli import streams
-from envdoctor.cli.exits import OwnFailure
 from envdoctor.render import load
 
 if TYPE_CHECKING:
@@ -34,11 +33,11 @@ def check_file(file: str | None, option: str) -> None:
 def deliver(report: Report, given: Mapping[str, Any]) -> None:
     """Write the report to stdout in the format asked for, and to each file of ``--also``."""
     for name, file in given["also"]:
-        save(Path(file), load(name)(report, show=given["show"], width=80))
+        streams.save(Path(file), load(name)(report, show=given["show"], width=80))
     if given["format_"] != "terminal":
         for note in report.notes:
             streams.notice(f"envdoctor: {note}")
-    print_out(load(given["format_"])(report, show=given["show"], **view()))
+    streams.print_out(load(given["format_"])(report, show=given["show"], **view()))
 
 
 def view() -> dict[str, Any]:
@@ -47,19 +46,3 @@ def view() -> dict[str, Any]:
     return {
         "width": streams.width_of(out), "color": streams.color_on(out), "unicode": streams.unicode_on(out),
     }  # fmt: skip
-
-
-def print_out(text: str) -> None:
-    """Write to stdout; when that fails, the run has failed."""
-    try:
-        streams.write_out(text)
-    except OSError as error:
-        raise OwnFailure(f"stdout cannot be written: {error.strerror or error}") from None
-
-
-def save(path: Path, text: str) -> None:
-    """Write a file; when that fails, the run has failed."""
-    try:
-        streams.write_file(path, text)
-    except OSError as error:
-        raise OwnFailure(f"{path} cannot be written: {error.strerror or error}") from None

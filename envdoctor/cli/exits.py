@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from envdoctor.cli.streams import notice
+from envdoctor.cli.streams import OwnFailure, notice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +24,6 @@ UNDETERMINED = 3
 INTERNAL = 4
 INTERRUPTED = 130
 ISSUES = "https://github.com/torch-envdoctor/envdoctor/issues"
-
-
-class OwnFailure(Exception):  # noqa: N818 - what happened, in words
-    """envdoctor itself cannot go on (a full disk, for instance): exit 4 with these words."""
 
 
 @dataclass

@@ -1,20 +1,15 @@
-"""``envdoctor explain ID``: a rule's page, offline. Imports only the module that holds the rule."""
+"""``envdoctor explain ID``: a rule's page, offline."""
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 import envdoctor
-from envdoctor.cli import delivering, page, streams
+from envdoctor.cli import page, paper, streams
 from envdoctor.cli.options import debug
-
-if TYPE_CHECKING:
-    from envdoctor.rule import Rule
 
 
 @click.command("explain", short_help="Show what a finding means and what to do.")
@@ -22,32 +17,16 @@ if TYPE_CHECKING:
 @debug
 def command(id_: str) -> None:
     """Show what a finding means, why it matters, how it is detected, what to do, and the sources. Offline."""
-    rule = built_in(id_) or _anyones(id_)
-    color, width = streams.color_on(sys.stdout), streams.width_of(sys.stdout)
-    delivering.print_out(page.page(rule, width=width, color=color))
+    found = page.from_source(id_, Path(envdoctor.__file__).parent / "rules") or _anyones(id_)
+    streams.print_out(paper.layout(found, width=streams.width_of(sys.stdout), color=streams.color_on(sys.stdout)))
 
 
-def built_in(id_: str) -> Rule | None:
-    """Find the rule by looking for its function in the text of the rule modules; None when none has it.
-
-    Importing all of them to read one page takes several times as long.
-    """
-    function = id_.replace("-", "_")
-    if not function.isidentifier():
-        return None
-    for file in sorted((Path(envdoctor.__file__).parent / "rules").glob("*.py")):
-        if f"\ndef {function}(" in file.read_text(encoding="utf-8"):
-            found: Any = getattr(importlib.import_module(f"envdoctor.rules.{file.stem}"), function, None)
-            return found if getattr(found, "id", None) == id_ else None
-    return None
-
-
-def _anyones(id_: str) -> Rule:
-    """Find the rule of a plug-in, or say which id was probably meant."""
+def _anyones(id_: str) -> page.Page:
+    """Find the rule among all, those of plug-ins too, or say which id was probably meant."""
     from envdoctor.cli import catalogue
 
     known = catalogue.load()
     if id_ in known.retired:
         raise click.UsageError(f"{id_!r} is retired: no rule has this id any more")
     known.check_id(id_, "explain")
-    return next(rule for rule in known.rules if rule.id == id_)
+    return page.of(next(rule for rule in known.rules if rule.id == id_), known.planned)

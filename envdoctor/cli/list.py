@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envdoctor.cli import delivering, streams
+from envdoctor.cli import streams
 from envdoctor.cli.options import OneOf, debug
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def command(what: str | None, *, knowledge: bool, format_: str) -> None:
     if format_ == "json":
         from envdoctor.render.json import write
 
-        delivering.print_out(write({"schema": SCHEMA, name: rows}))
+        streams.print_out(write({"schema": SCHEMA, name: rows}))
     else:
-        delivering.print_out(table(rows, streams.width_of(sys.stdout)))
+        streams.print_out(table(rows, streams.width_of(sys.stdout)))
 
 
 def _known(what: str) -> list[Row]:
@@ -47,10 +47,10 @@ def _known(what: str) -> list[Row]:
 
 
 def _findings(known: Catalogue) -> list[Row]:
-    from envdoctor.cli.levels import from_level
+    from envdoctor.cli import page
 
     return [
-        {"id": r.id, "severity": r.severity.value, "level": from_level(r, known.planned), "group": r.group,
+        {"id": r.id, "severity": r.severity.value, "level": page.of(r, known.planned).level, "group": r.group,
          "essential": r.essential, "home": r.home, "summary": r.summary}
         for r in known.rules
     ]  # fmt: skip

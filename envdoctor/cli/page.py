@@ -1,73 +1,94 @@
-"""A rule's page as text for a terminal: headings, paragraphs and lists wrapped, indented examples as they are."""
+"""A rule's page: what ``explain`` shows of it, taken from the rule, or from its source without importing anything.
+
+Importing one rule module brings facts, tables and remedies with it, which takes longer than all the rest.
+"""
 
 from __future__ import annotations
 
-import textwrap
-from typing import TYPE_CHECKING
+import ast
+import inspect
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import click
+from envdoctor.plan import BUILT_IN, LEVELS, Planned, level_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from envdoctor.rule import Rule
 
-WIDEST = 100  # longer lines are hard to read
-BULLETS = ("- ", "* ")
+
+class Page(NamedTuple):
+    """What is said of a rule."""
+
+    id: str
+    text: str
+    severity: str
+    group: str
+    essential: bool
+    explained_by: tuple[str, ...]
+    level: str
 
 
-def page(rule: Rule, *, width: int, color: bool) -> str:
-    """Give the page, ending with a newline."""
-    width = max(20, min(width, WIDEST))
-    lines = [_strong(rule.id, color), *_wrapped(rule.summary, width), "", *_about(rule, width)]
-    body = rule.page.partition("\n")[2].strip("\n")
-    for block in filter(None, body.split("\n\n")):
-        lines += ["", *_block(block.strip("\n"), width, color)]
-    return "\n".join(lines) + "\n"
+def of(rule: Rule, planned: tuple[Planned, ...] = BUILT_IN) -> Page:
+    """Give the page of a rule."""
+    from envdoctor.facts import key_of
+
+    level = lowest((key_of(each.fact) for each in rule.inputs if not each.optional), planned)
+    return Page(rule.id, rule.page, rule.severity.value, rule.group, rule.essential, rule.explained_by, level)
 
 
-def _strong(text: str, color: bool) -> str:
-    return click.style(text, bold=True) if color else text
+def lowest(facts: Iterable[str], planned: tuple[Planned, ...] = BUILT_IN) -> str:
+    """Give the lowest level that collects all these facts."""
+    return max((level_of(each, planned) for each in facts), key=LEVELS.index, default=LEVELS[0])
 
 
-def _about(rule: Rule, width: int) -> list[str]:
-    from envdoctor.cli.levels import from_level
-
-    said = [rule.severity.value, f"from level {from_level(rule)}", f"group {rule.group}"]
-    if rule.essential:
-        said.append("essential: while it cannot be judged, the verdict is never ok")
-    lines = _wrapped("; ".join(said), width)
-    return lines + (_wrapped(f"may follow from: {', '.join(rule.explained_by)}", width) if rule.explained_by else [])
-
-
-def _block(block: str, width: int, color: bool) -> Iterator[str]:
-    """Give the lines of one block; a heading may stand right on top of its text."""
-    heading, _, rest = block.partition("\n")
-    if heading.startswith("#"):
-        yield _strong(heading.lstrip("# "), color)
-        block = rest
-    if block.startswith(("    ", "```")):
-        yield from (f"  {line}" for line in block.splitlines() if not line.startswith("```"))
-    elif block:
-        yield from (f"  {line}" for item in _items(block) for line in _item(item, width - 2))
+def from_source(id_: str, folder: Path) -> Page | None:
+    """Find the rule in the source files of a folder; None when it is not there, or not written in a plain way."""
+    name = id_.replace("-", "_")
+    for file in folder.glob("*.py") if name.isidentifier() else ():
+        text = file.read_text(encoding="utf-8")
+        if f"\ndef {name}(" in text:
+            return _read(id_, ast.parse(text))
+    return None
 
 
-def _items(block: str) -> list[str]:
-    """Join the lines of each paragraph or list item; a source's URL keeps a line of its own."""
-    items: list[str] = []
-    for line in block.splitlines():
-        alone = line.startswith((*BULLETS, "http")) or not items
-        if alone:
-            items.append(line.strip())
-        else:
-            items[-1] += f" {line.strip()}"
-    return items
+def _read(id_: str, module: ast.Module) -> Page | None:
+    name = id_.replace("-", "_")
+    function = next(each for each in module.body if isinstance(each, ast.FunctionDef) and each.name == name)
+    declared = next((each for each in function.decorator_list if _is_rule(each)), None)
+    if not isinstance(declared, ast.Call):
+        return None
+    try:
+        said = {each.arg: _value(each.value, module) for each in declared.keywords}
+    except ValueError:
+        return None
+    text = inspect.cleandoc(ast.get_docstring(function, clean=False) or "")
+    essential, causes = said.get("essential", False), said.get("explained_by", ())
+    return Page(id_, text, said["severity"], said["group"], essential, causes, lowest(_needed(function)))
 
 
-def _item(text: str, width: int) -> list[str]:
-    return _wrapped(text, width, indent="  " if text.startswith(BULLETS) else "")
+def _is_rule(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "rule"
 
 
-def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    text = text.replace("``", "`")
-    return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+def _value(node: ast.expr, module: ast.Module) -> Any:
+    """Give a keyword's value: a literal, ``Severity.ERROR``, or a constant of the module. Raises ValueError."""
+    if isinstance(node, ast.Attribute):
+        return node.attr.lower()
+    if isinstance(node, ast.Name):
+        constants = (each for each in module.body if isinstance(each, ast.Assign))
+        found = [each.value for each in constants if ast.unparse(each.targets[0]) == node.id]
+        if not found:
+            raise ValueError(node.id)
+        node = found[0]
+    return ast.literal_eval(node)
+
+
+def _needed(function: ast.FunctionDef) -> Iterator[str]:
+    """Name the facts that the rule cannot do without: parameters whose type does not end in ``| None``."""
+    from envdoctor.facts import key_of
+
+    for each in function.args.args:
+        if isinstance(each.annotation, ast.Name):
+            yield key_of(type(each.annotation.id, (), {}))

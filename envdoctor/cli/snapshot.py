@@ -45,9 +45,9 @@ def _write(snapshot: Snapshot, given: dict[str, Any]) -> None:
     shared, removed = redact.share(snapshot, redact.own_names()) if given["share"] else (snapshot, ())
     text = write(to_plain(shared) | redact.stated(removed, shared=given["share"]))
     if given["output"]:
-        delivering.save(Path(given["output"]), text)
+        streams.save(Path(given["output"]), text)
     else:
-        delivering.print_out(text)
+        streams.print_out(text)
     _say(removed, given)
 
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+class OwnFailure(Exception):  # noqa: N818 - what happened, in words
+    """envdoctor itself cannot go on (a full disk, for instance): exit 4 with these words."""
+
+
 def notice(text: str) -> None:
     """Say something on stderr; a closed stderr changes nothing."""
     if sys.stderr is None:
@@ -117,3 +121,19 @@ def draw(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(_encodable(text, sys.stderr))
         sys.stderr.flush()
+
+
+def print_out(text: str) -> None:
+    """Write to stdout; when that fails, the run has failed."""
+    try:
+        write_out(text)
+    except OSError as error:
+        raise OwnFailure(f"stdout cannot be written: {error.strerror or error}") from None
+
+
+def save(path: Path, text: str) -> None:
+    """Write a file; when that fails, the run has failed."""
+    try:
+        write_file(path, text)
+    except OSError as error:
+        raise OwnFailure(f"{path} cannot be written: {error.strerror or error}") from None
