@@ -146,7 +146,7 @@ class TorchSettings(Fact):
     default_dtype: Optional[str] = read_from("torch.get_default_dtype()")
     anomaly_mode: Optional[bool] = read_from("torch.is_anomaly_enabled()")
     num_threads: Optional[int] = read_from("torch.get_num_threads()")
-    nccl_version: Optional[str] = read_from("torch.cuda.nccl.version()")
+    nccl_version: Optional[str] = read_from("torch.cuda.nccl.version()")  # that of the headers torch was built with
     distributed_backends: Tuple[str, ...] = read_from("torch.distributed", ())
 
 

@@ -28,11 +28,9 @@ def ask_torch(torch: Any, context: Context) -> TorchCuda:
     arches = _arch_list(torch)
     closed = _closed(torch, context)
     if closed:
-        asked = ("available", "device_count", "error", "device_names", "capabilities")
-        sources = {"available": f"not asked: {closed}"}
-        return TorchCuda(
-            available=False, arch_list=arches, sources=sources, unknown=dict.fromkeys(asked, f"not asked: {closed}")
-        )
+        why = f"not asked: {closed}"
+        unasked = dict.fromkeys(("device_count", "error", "device_names", "capabilities", "seconds"), why)
+        return TorchCuda(available=False, arch_list=arches, sources={"available": why}, unknown=unasked)
     unknown: Dict[str, str] = {}
     values: Dict[str, Any] = {}
     with warnings.catch_warnings(record=True) as caught:
