@@ -41,9 +41,9 @@ class Gathered:
             event = msgspec.json.decode(line)
         except msgspec.DecodeError:
             return None
-        if not isinstance(event, dict):
+        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
             return None
-        self.begun |= event.get("event") == "hello"
+        self.begun |= event["event"] == "hello"
         name = event.get("probe")
         if isinstance(name, str) and name in self._planned and name not in self._results:
             try:

@@ -6,6 +6,10 @@ The doctor never imports the probes. What a probe says of itself must agree with
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LEVELS = ("quick", "standard", "deep")
 
@@ -82,3 +86,15 @@ def for_level(level: str, probes: tuple[Planned, ...] = BUILT_IN) -> tuple[Plann
 def level_of(fact: str, probes: tuple[Planned, ...] = BUILT_IN) -> str:
     """Give the lowest level at which ``fact`` (a key) is collected; facts of no probe are there from the start."""
     return next((p.level for p in probes if p.fact == fact), "quick")
+
+
+def with_prerequisites(planned: Sequence[Planned]) -> tuple[Planned, ...]:
+    """Add what the planned probes cannot do without: the look at the device nodes, and the import of torch."""
+    names = {each.name for each in planned}
+    wanted = set()
+    if any(each.gated for each in planned):
+        wanted.add("device-nodes")
+    if any(each.after_import for each in planned):
+        wanted.add("torch-import")
+    missing = tuple(each for each in BUILT_IN if each.name in wanted - names)
+    return (*missing, *planned)

@@ -19,20 +19,22 @@ from typing import TYPE_CHECKING, Any
 from envdoctor.child import vitals
 from envdoctor.child.answering import TOKEN
 from envdoctor.child.pipes import CHUNK, Kept, Lines, read
-from envdoctor.outcome import Crashed, Failed, Outcome, TimedOut
-from envdoctor.plan import BUILT_IN, Planned
+from envdoctor.ending import Ending
+from envdoctor.outcome import Failed
+from envdoctor.plan import with_prerequisites
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from envdoctor.facts import Fact
+    from envdoctor.plan import Planned
     from envdoctor.snapshot import Snapshot
     from envdoctor.target import Patient
 
     Progress = Callable[[dict[str, Any]], None]
     Kinds = dict[str, type[Fact]]
 
-LATE = 3.0  # what the supervisor may need beyond the timeout: it waits this long for what SIGKILL does not end
+LATE = 2.5  # what the supervisor may need beyond the timeout: it waits a while for what SIGKILL does not end
 STOP_WAIT = 2.0
 KILL_WAIT = 1.0
 TICK = 1.0
@@ -54,18 +56,6 @@ def collect(
     that it was interrupted. ``progress`` hears every event, and once a second ``{"event": "waiting", …}``.
     """
     return Collection(patient, planned, timeout=timeout, level=level, progress=progress, kinds=kinds).finish()
-
-
-def with_prerequisites(planned: Sequence[Planned]) -> tuple[Planned, ...]:
-    """Add what the planned probes cannot do without: the look at the device nodes, and the import of torch."""
-    names = {each.name for each in planned}
-    wanted = set()
-    if any(each.gated for each in planned):
-        wanted.add("device-nodes")
-    if any(each.after_import for each in planned):
-        wanted.add("torch-import")
-    missing = tuple(each for each in BUILT_IN if each.name in wanted - names)
-    return (*missing, *planned)
 
 
 class Collection:
@@ -107,6 +97,7 @@ class Collection:
             self._attend(self._process, theirs)
         except (OSError, ValueError) as error:
             os.close(self._answer)
+            self._selector.close()
             return f"{self._patient.python or 'no interpreter'} cannot be started: {error}"
         finally:
             os.close(theirs)
@@ -158,7 +149,11 @@ class Collection:
                 self._listen(self._process)
             except KeyboardInterrupt:
                 self._interrupted = True
-            self._end(self._process)
+            except BaseException:  # the callback's own: it is not called again
+                self._progress = None
+                raise
+            finally:
+                self._end(self._process)
         elapsed = time.monotonic() - self._began
         return replace(self._gathered.snapshot(elapsed), interrupted=self._interrupted)
 
@@ -211,8 +206,10 @@ class Collection:
                 step(process)
             except KeyboardInterrupt:  # noqa: PERF203 - three rounds
                 self._interrupted = True
-        code = process.poll()
-        self._gathered.give_up(lambda name: self._why_unanswered(name, code))
+        said = "\n".join(filter(None, (kept.text().strip() for kept in reversed(self._kept.values()))))
+        ending = Ending(self._patient.python, self._timeout, self._gathered.begun, process.poll(), said)
+        ending = replace(ending, interrupted=self._interrupted, killed=self._killed)
+        self._gathered.give_up(lambda name: ending.outcome(self._gathered.culprit(name)))
         self._close(process)
 
     def _ask_to_stop(self, process: subprocess.Popen[bytes]) -> None:
@@ -221,7 +218,7 @@ class Collection:
         self._killed = not self._interrupted
         began = self._gathered.begun
         process.send_signal(signal.SIGTERM if began else signal.SIGABRT)  # SIGABRT has the Python stack written
-        end = time.monotonic() + (STOP_WAIT if began else KILL_WAIT)
+        end = time.monotonic() + (STOP_WAIT if self._interrupted else KILL_WAIT)
         while process.poll() is None and (left := end - time.monotonic()) > 0:
             self._read(process, min(left, _NAPS))
 
@@ -247,28 +244,3 @@ class Collection:
             if stream:
                 with contextlib.suppress(OSError):
                     stream.close()
-
-    def _why_unanswered(self, name: str, code: int | None) -> Outcome:
-        """Say why the supervisor did not tell what became of this probe."""
-        said = "\n".join(filter(None, (kept.text().strip() for kept in reversed(self._kept.values()))))
-        if self._interrupted:
-            return Failed(f"interrupted in {self._gathered.culprit(name)}", said)
-        if self._killed:
-            return TimedOut(self._too_late(name), self._timeout, detail=said)
-        return self._died(name, code, said)
-
-    def _too_late(self, name: str) -> str:
-        if not self._gathered.begun:
-            return f"{self._patient.python} did not begin within {self._timeout:g} s"
-        return f"no answer within {self._timeout:g} s in {self._gathered.culprit(name)}"
-
-    def _died(self, name: str, code: int | None, said: str) -> Outcome:
-        how = signal.Signals(-code).name if code is not None and code < 0 else ""
-        ending = how or f"exit code {code}"
-        last = said.splitlines()[-1] if said else "it said nothing"
-        if not self._gathered.begun and not how:
-            return Failed(f"{self._patient.python} did not begin: {ending}: {last}", said)
-        where = (
-            f"the supervising process, during {self._gathered.culprit(name)}" if self._gathered.begun else "its start"
-        )
-        return Crashed(f"{ending} in {where}", how, code or 0, said)

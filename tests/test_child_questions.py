@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envdoctor.outcome import Absent, Crashed, Failed, Got
-from envdoctor.runner import with_prerequisites
+from envdoctor.plan import with_prerequisites
 from envdoctor.snapshot import Snapshot
 from tests.stands.engine import by_name, collect_from, nothing_left, plan
 from tests.stands.misbehaving import Thing

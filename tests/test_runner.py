@@ -18,6 +18,7 @@ import pytest
 from envdoctor.gathered import covered
 from envdoctor.outcome import Crashed, Failed, Got, TimedOut
 from envdoctor.probe import Roots
+from envdoctor.runner import collect
 from envdoctor.snapshot import Target, load, save
 from envdoctor.target import Patient
 from tests.stands.engine import HERE, ask, by_name, collect_from, nothing_left, plan
@@ -57,7 +58,7 @@ def outcomes(planned: list[Any] | None = None, **how: Any) -> set[Any]:
 def test_other_interpreters_are_asked_without_envdoctor_installed(version: str) -> None:
     """The same payload answers on every Python from 3.8 on; crashes and hangs are told there too."""
     asked = ["fine", "segfault", "hang", "run_a_command", "strange_values", "leave_an_orphan"]
-    snapshot = collect_from([plan(each, seconds=1.0) for each in asked], python=interpreter(version))
+    snapshot = collect_from([plan(each, seconds=1.5) for each in asked], python=interpreter(version))
     found = ["got", "crashed", "timed-out", "got", "got", "got"]
     assert found == [each.outcome.name for each in snapshot.probes]
     assert snapshot.target.key == snapshot.target.python == interpreter(version)
@@ -94,6 +95,13 @@ def test_what_is_no_interpreter_is_a_failure_of_every_probe(python: str, words: 
     (outcome,) = outcomes(python=python)
     assert isinstance(outcome, Failed)
     assert outcome.reason.startswith(words)
+
+
+def test_an_interpreter_without_its_library_says_what_it_misses() -> None:
+    """A broken PYTHONHOME is told by the error's line, not by the last of many."""
+    environ = {**os.environ, "PYTHONHOME": "/nowhere"}
+    (outcome,) = outcomes(environ=environ)
+    assert outcome.reason.endswith("did not begin: exit code 1: ModuleNotFoundError: No module named 'encodings'")
 
 
 def test_a_script_without_an_interpreter_line_is_a_failure(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -205,8 +213,6 @@ def test_overlapping_intervals_count_once() -> None:
 def test_progress_is_told_while_one_waits() -> None:
     """Once a second the caller hears what is under way; results come without their facts."""
     heard: list[dict[str, Any]] = []
-    from envdoctor.runner import collect
-
     collect(Patient(payload=PAYLOAD), [plan("hang", seconds=1.3)], timeout=5.0, progress=heard.append)
     waiting = [each for each in heard if each["event"] == "waiting"]
     assert ("cuInit",) == waiting[0]["on"]
@@ -222,6 +228,36 @@ def test_a_probe_that_kills_the_supervisor_is_told_and_leaves_nothing() -> None:
     culprit = found["kill-its-parent"].outcome
     assert isinstance(culprit, Crashed)
     assert "SIGKILL in the supervising process, during import torch" == culprit.reason
+
+
+def test_a_probe_that_stops_the_supervisor_delays_the_run_by_a_few_seconds_only() -> None:
+    """The outer deadline holds without the supervisor, and the call under way is named."""
+    began = time.monotonic()
+    outcome = collect_from([plan("stop_its_parent")], timeout=0.5).probes[0].outcome
+    assert time.monotonic() - began < 5.5
+    assert isinstance(outcome, TimedOut)
+    assert "no answer within 0.5 s in import torch" == outcome.reason
+
+
+def test_a_callers_own_mistake_leaves_no_process() -> None:
+    """An exception of the progress callback is the caller's, and everything is ended before it gets there."""
+
+    def stumble(event: dict[str, Any]) -> None:
+        raise ZeroDivisionError(event["event"])
+
+    with pytest.raises(ZeroDivisionError):
+        collect(Patient(payload=PAYLOAD), [plan("hang")], timeout=5.0, progress=stumble)
+
+
+def test_what_cannot_be_forked_has_failed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Without descriptors for another process the probe has failed with the system's words; others are answered."""
+    script = tmp_path_factory.mktemp("bin") / "python"
+    script.write_text(f'#!/bin/sh\nulimit -n 22\nexec {sys.executable} "$@"\n')
+    script.chmod(0o755)
+    snapshot = collect_from([plan("fine"), plan("hang", seconds=0.5), plan("fine_too")], python=str(script))
+    words = "no process could be started for it: [Errno 24] Too many open files"
+    assert Failed(words) in [each.outcome for each in snapshot.probes]
+    assert Got("fresh-process") in [each.outcome for each in snapshot.probes]
 
 
 INTERRUPTED = """

@@ -8,14 +8,16 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
-from envdoctor.child import vitals
+from envdoctor.child import forking, vitals
 from envdoctor.child.answering import CANNOT_ANSWER
 from envdoctor.child.pipes import Kept, Lines, Pipes, read
 
 if TYPE_CHECKING:
     from envdoctor.child.forking import Question
-    from envdoctor.child.jobs import Job
+    from envdoctor.child.jobs import Job, Setting
+    from envdoctor.child.paths import Paths
 
+NO_TIME = {"outcome": "timed-out", "reason": "not started: the time of the whole run was over"}
 KILL_WAIT = 2.0
 _FORKING = 5.0  # how long the process that imported torch may take to fork: an atfork handler may hang
 _SETTLE = 0.05  # a stack dump is complete this long after its first bytes
@@ -134,6 +136,8 @@ class Forked:
 
     def timed_out(self, *, unkillable: bool = False) -> Dict[str, Any]:
         """Give the outcome of a process that was killed at its deadline, or because it had stopped itself."""
+        if self.allowed <= 0:
+            return dict(NO_TIME)
         after = time.monotonic() - self.began if self.stopped_by else self.allowed
         how = "it hung: no CPU, I/O or page faults" if self._hung else "it was not seen to hang"
         reason = f"no answer within {self.allowed:.1f} s in {self.culprit}; {how}"
@@ -166,6 +170,23 @@ def _without_our_frames(stack: str) -> str:
     """Leave out the frames of this package and of the text that ``python -c`` runs."""
     ours = (f'  File "{os.path.dirname(__file__)}', '  File "<string>"')
     return "\n".join(line for line in stack.splitlines() if not line.startswith(ours))
+
+
+def launch(
+    setting: Setting, paths: Paths, jobs: Sequence[Job], questions: Sequence[Job]
+) -> Tuple[Optional[Forked], Dict[str, Any]]:
+    """Fork a process for these jobs, with pipes for the questions that it forks later; or say why there is none."""
+    if time.monotonic() >= setting.deadline:
+        return None, NO_TIME
+    try:
+        forked = Forked(jobs, Pipes(), [(job, Pipes()) for job in questions])
+        asked = list(forked.questions.values())
+        forked.pid = forking.start(setting, paths, jobs, forked.pipes, asked)
+    except OSError as error:  # no more processes, or no more descriptors
+        return None, {"outcome": "failed", "reason": f"no process could be started for it: {error}"}
+    for each in (forked.pipes, *(pipes for _, pipes in asked)):
+        each.close_theirs()
+    return forked, {}
 
 
 def _event(line: bytes) -> Optional[Dict[str, Any]]:

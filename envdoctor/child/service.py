@@ -41,6 +41,8 @@ def main(request: Dict[str, Any], paths: Paths) -> NoReturn:
 
 
 def _serve(request: Dict[str, Any], paths: Paths, tell: Tell) -> None:
+    version = ".".join(map(str, sys.version_info[:3]))
+    tell({"event": "hello", "python": version, "executable": sys.executable, "pid": os.getpid()})
     supervisor = Supervisor(request, paths, tell)
     try:
         supervisor.run()

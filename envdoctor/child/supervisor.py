@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import signal
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Sequence, Set
 
 from envdoctor.child import forking, kernel, vitals
 from envdoctor.child.answering import cannot_import
 from envdoctor.child.ears import Ears
-from envdoctor.child.forked import KILL_WAIT, Forked
+from envdoctor.child.forked import KILL_WAIT, Forked, launch
 from envdoctor.child.jobs import Job, Setting
-from envdoctor.child.pipes import Pipes
 from envdoctor.child.waiting import Waiting
 from envdoctor.probe import Roots
 
 if TYPE_CHECKING:
     from envdoctor.child.paths import Paths
+    from envdoctor.child.pipes import Pipes
 
-_NO_TIME = {"outcome": "timed-out", "reason": "not started: the time of the whole run was over"}
 _INTERRUPTED = {"outcome": "failed", "reason": "interrupted before it was asked"}
-_IDLE = 1.0
 
 
 class Supervisor:
@@ -49,12 +45,10 @@ class Supervisor:
 
     def run(self) -> None:
         """Ask everything that was requested, and say what became of it."""
-        version = {"python": platform.python_version(), "executable": sys.executable, "pid": os.getpid()}
-        self._tell({"event": "hello", "can_adopt": self._adopts, **version})
         self._start_what_can()
         while self._busy and not self._stopping:
             now = time.monotonic()
-            for forked, event in self._ears.listen(min([_IDLE, *(f.due - now for f in self._running.values())])):
+            for forked, event in self._ears.listen(min([KILL_WAIT, *(f.due - now for f in self._running.values())])):
                 self._hear(forked, event)
             self._reap()
             self._keep_time()
@@ -106,16 +100,12 @@ class Supervisor:
             self._waiting.fresh += questions
 
     def _launch(self, jobs: Sequence[Job], questions: Sequence[Job] = ()) -> None:
-        """Fork a process for these jobs."""
-        if time.monotonic() >= self._setting.deadline:
+        """Fork a process for these jobs, or say why there is none."""
+        forked, refusal = launch(self._setting, self._paths, jobs, questions)
+        if forked is None:
             for job in (*jobs, *questions):
-                self._result(job, _NO_TIME)
+                self._result(job, refusal)
             return
-        pipes, asked = Pipes(), [(job, Pipes()) for job in questions]
-        forked = Forked(jobs, pipes, asked)
-        forked.pid = forking.start(self._setting, self._paths, jobs, pipes, asked)
-        for each in (pipes, *(theirs for _, theirs in asked)):
-            each.close_theirs()
         self._running[forked.pid] = forked
         self._ears.attend(forked)
         self._begin(forked)

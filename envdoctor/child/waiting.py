@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from envdoctor.child.jobs import Job
 
@@ -36,8 +36,8 @@ class Waiting:
 
     def ready(self) -> List[List[Job]]:
         """Give the groups that may start now, or be refused."""
-        found = [c for c, jobs in self.groups.items() if self._gate or not any(job.gated for job in jobs)]
-        return [self.groups.pop(child) for child in found]
+        found = [key for key, jobs in self.groups.items() if self._gate or not any(job.gated for job in jobs)]
+        return [self.groups.pop(key) for key in found]
 
     def refusal(self, job: Job) -> Optional[Dict[str, str]]:
         """Give the outcome of a job that must not run: asking the driver could change the machine."""
@@ -54,10 +54,13 @@ class Waiting:
         return None
 
 
-def groups(probes: List[Dict[str, Any]]) -> Dict[str, List[Job]]:
-    """Sort the requested probes by the process they share; the one that opens the gate comes first."""
-    found: Dict[str, List[Job]] = {}
+def groups(probes: List[Dict[str, Any]]) -> Dict[Tuple[str, bool], List[Job]]:
+    """Sort the requested probes by the process they share; the one that opens the gate comes first.
+
+    A plug-in's probe that names one of our processes gets one beside it: what it imports must not reach ours.
+    """
+    found: Dict[Tuple[str, bool], List[Job]] = {}
     for each in sorted(probes, key=lambda probe: bool(probe["name"] != GATE)):
         job = Job(**each)
-        found.setdefault(job.child, []).append(job)
+        found.setdefault((job.child, job.as_patient), []).append(job)
     return found

@@ -155,6 +155,13 @@ def kill_its_parent(context: Context) -> Thing:
     return Thing()
 
 
+def stop_its_parent(context: Context) -> Thing:
+    with context.calling("import torch"):
+        os.kill(os.getppid(), signal.SIGSTOP)
+        time.sleep(60)
+    return Thing()
+
+
 def close_its_stderr_and_crash(context: Context) -> Thing:
     os.close(2)
     return segfault(context)
