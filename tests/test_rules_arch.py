@@ -78,12 +78,15 @@ def test_names_are_looked_up_whole() -> None:
         capability_of(name)
         for name in ("NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-40GB", "NVIDIA GeForce RTX 4080 Laptop GPU", "RTX 9999")
     )
+    assert ("8.0", "8.9") == (capability_of("NVIDIA A100-SXM4-40GB MIG 1g.5gb"), capability_of("NVIDIA L40S-48C"))
 
 
 def test_consumer_lines() -> None:
     """GeForce and TITAN are consumer lines; Tesla, A100 and L4 are not."""
     assert all(is_consumer(name) for name in ("NVIDIA GeForce RTX 3090", "TITAN Xp", "GTX 1080 Ti", "RTX 4090"))
-    assert not any(is_consumer(name) for name in ("Tesla T4", "NVIDIA A100-SXM4-80GB", "NVIDIA L4", "RTX A6000"))
+    assert not any(
+        is_consumer(name) for name in ("Tesla T4", "NVIDIA A100-SXM4-80GB", "RTX A6000", "RTX 5000 Ada Generation")
+    )
 
 
 def test_tables_agree_on_capabilities() -> None:

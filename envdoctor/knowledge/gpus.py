@@ -16,10 +16,11 @@ Capability = tuple[int, ...]
 
 # What follows a model's name without changing its architecture: form factor, memory, mobile, vGPU profile (48C).
 VARIANT = re.compile(
-    r"[\s-]+(?:sxm\d?|pcie|nvl|hbm\d\w?|\d+\s?gb|laptop gpu|mobile|with max-q design|max-q|\(per gpu\)|\d+[abcq])"
+    r"[\s-]+(?:sxm\d?|pcie|nvl|hbm\d\w?|\d+\s?gb|laptop gpu|mobile|with max-q design|max-q|\(per gpu\)|\d+[abcq]"
+    r"|mig \d+g\.\d+gb(?:\+\w+)?)"
     r"(?=$|[\s-])"
 )
-CONSUMER = ("geforce", "titan", "gtx", "rtx 20", "rtx 30", "rtx 40", "rtx 50")
+CONSUMER = ("geforce", "titan")
 
 # Cubins of a lower minor do not serve these, although they are of the same major: torch/cuda/__init__.py.
 ALONE: frozenset[Capability] = frozenset({(5, 3), (6, 2), (7, 2), (10, 1)})
@@ -130,7 +131,8 @@ def capability_of(name: str) -> str | None:
 
 def is_consumer(name: str) -> bool:
     """Tell whether the name is of a consumer line, which forward compatibility leaves out."""
-    return _plain(name).startswith(CONSUMER)
+    plain = _plain(name)
+    return plain.startswith(CONSUMER) or f"geforce {plain}" in _by_name()
 
 
 def last_driver_branch(text: str) -> int | None:
