@@ -41,3 +41,29 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     folder = tmp_path_factory.mktemp("stands")
     return lambda name: build_stand(folder, name)
+
+
+@pytest.fixture(scope="session")
+def fake_cuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of a fake libcuda: put it on LD_LIBRARY_PATH and describe the driver in FAKE_CUDA_*."""
+    if shutil.which("gcc") is None:
+        pytest.skip("the fake libcuda is made with gcc, which is not here")
+    from tests.stands.fakes import build_libcuda
+
+    return build_libcuda(tmp_path_factory.mktemp("fake_cuda")).parent
+
+
+@pytest.fixture(scope="session")
+def real_cudart(request: pytest.FixtureRequest) -> Path:
+    """Give a real libcudart.so.12, from a wheel that pip fetches once and pytest's cache keeps (1 MB)."""
+    folder = request.config.cache.mkdir("cudart-12.8.90") if request.config.cache else None
+    if folder is None:
+        pytest.skip("pytest's cache is switched off")
+    library = folder / "nvidia" / "cuda_runtime" / "lib" / "libcudart.so.12"
+    if not library.exists():
+        options = ["--no-deps", "--no-compile", "--only-binary", ":all:", "--quiet", "--target", str(folder)]
+        command = [sys.executable, "-m", "pip", "install", *options, "nvidia-cuda-runtime-cu12==12.8.90"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            pytest.skip(f"pip cannot fetch it here: {done.stderr.strip()[-300:]}")
+    return library
