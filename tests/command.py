@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 USERS_OWN = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "ENVDOCTOR_TRACEBACK")
 
 
+class Stream(io.StringIO):
+    """Stands for stdout or stderr in this process."""
+
+    encoding = "utf-8"
+
+
 @dataclass(frozen=True)
 class Done:
     """How a command ended and what it wrote."""
@@ -50,10 +56,9 @@ def _refuse(word: str) -> None:
 
 def here(*arguments: str) -> Done:
     """Run a command in this process; neither stream is a terminal."""
-    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with contextlib.redirect_stdout(Stream()) as out, contextlib.redirect_stderr(Stream()) as err:
         code = cli.run(arguments)
-    return Done(code, *(each.buffer.getvalue().decode() for each in (out, err)))  # type: ignore[attr-defined]
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def fresh(*arguments: str, cwd: Path | None = None, seconds: float = 60, stdin: str = "", **environ: str) -> Done:

@@ -17,6 +17,8 @@ COMMANDS = {
     "list": "List every finding, probe or knowledge table.",
     "demo": "Show the report of a recorded machine. No GPU needed.",
 }
+# A module called "list" would hide the built-in of that name from the whole package.
+MODULES = {"list": "listing"}
 DEFAULT = "check"
 
 
@@ -31,7 +33,8 @@ class LazyGroup(click.Group):
         """Import one command; None for a name that is none."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"envdoctor.cli.{cmd_name}").command
+        module = MODULES.get(cmd_name, cmd_name)
+        command: click.Command = importlib.import_module(f"envdoctor.cli.{module}").command
         return command
 
     def resolve_command(

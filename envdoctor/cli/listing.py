@@ -71,12 +71,12 @@ def _tables() -> list[Row]:
 
 
 def table(rows: list[Row], width: int) -> str:
-    """Put rows in aligned columns; where they do not fit, the last column goes on a line of its own."""
+    """Put rows in aligned columns; where not all fit, the last column of each goes on a line of its own."""
     shown = [_words(row) for row in rows]
     names = list(shown[0]) if shown else []
     wide = {name: max(len(name), *(len(row[name]) for row in shown)) for name in names}
-    lines = [_line(dict(zip(names, names, strict=True)), names, wide, width)]
-    lines += [_line(row, names, wide, width) for row in shown]
+    fits = sum(wide.values()) + 2 * len(wide) <= width
+    lines = [_line(row, wide, width, fits=fits) for row in (dict(zip(names, names, strict=True)), *shown)]
     return "\n".join(lines) + "\n"
 
 
@@ -89,12 +89,16 @@ def _words(row: Row) -> dict[str, str]:
     return shown
 
 
-def _line(row: dict[str, str], names: list[str], wide: dict[str, int], width: int) -> str:
+def _line(row: dict[str, str], wide: dict[str, int], width: int, *, fits: bool) -> str:
+    """Lay one row out; on a terminal too narrow even for the first columns they go below the first one."""
     import textwrap
 
-    *front, last = names
-    start = "  ".join(row[name].ljust(wide[name]) for name in front)
-    if len(start) + 2 + len(row[last]) <= width:
-        return f"{start}  {row[last]}".rstrip()
+    first, *middle, last = row
+    columns = [row[name].ljust(wide[name]) for name in (first, *middle)]
+    start = "  ".join(columns).rstrip()
+    if fits:
+        return f"{'  '.join(columns)}  {row[last]}".rstrip()
+    if sum(wide.values()) - wide[last] + 2 * len(middle) > width:
+        start = "\n".join([row[first], f"  {'  '.join(row[name] for name in middle)}"])
     below = textwrap.wrap(row[last], max(width - 4, 20), initial_indent="    ", subsequent_indent="    ")
-    return "\n".join([start.rstrip(), *below])
+    return "\n".join([start, *below])
