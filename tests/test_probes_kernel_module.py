@@ -55,7 +55,7 @@ def test_missing_driver_is_absent_and_nouveau_is_named(tmp_path: Path) -> None:
     fact = module_of(tmp_path, trees.native_no_driver())
     assert (False, None, True) == (fact.loaded, fact.version, fact.nouveau_loaded)
     assert "lists no nvidia.ko" in fact.unknown["on_disk_version"]
-    assert fact.fabric_manager_running is False
+    assert "not looked for" in fact.unknown["fabric_manager_running"]
 
 
 def test_container_sees_the_modules_but_neither_disk_nor_processes(tmp_path: Path) -> None:
@@ -135,6 +135,7 @@ def test_compressed_module_without_other_traces_is_unknown(tmp_path: Path) -> No
 def test_fabric_manager_is_found_by_its_process_and_package(tmp_path: Path) -> None:
     """Without its pid file the process list tells, and Debian's package database the version."""
     machine = trees.native_no_driver() | {
+        "proc/modules": "nvidia 1 1 - Live 0x0\n",
         "proc/77/comm": "nv-fabricmanage\n",
         "var/lib/dpkg/info/nvidia-fabricmanager-535.list": "/.\n",
         "var/lib/dpkg/status": (
@@ -146,6 +147,12 @@ def test_fabric_manager_is_found_by_its_process_and_package(tmp_path: Path) -> N
     assert ("/proc/*/comm", "/var/lib/dpkg/status") == (
         fact.sources["fabric_manager_running"], fact.sources["fabric_manager_version"],
     )  # fmt: skip
+
+
+def test_missing_fabric_manager_is_seen_from_the_host_alone(tmp_path: Path) -> None:
+    """With the driver loaded and the kernel's threads in sight, no such process means that it does not run."""
+    machine = trees.native_no_driver() | {"proc/modules": "nvidia 1 1 - Live 0x0\n"}
+    assert module_of(tmp_path, machine).fabric_manager_running is False
 
 
 def test_removed_package_has_no_version() -> None:

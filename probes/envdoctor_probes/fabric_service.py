@@ -30,6 +30,9 @@ def _read_running(notes: Notes) -> None:
     if pid.isdigit() and _is_it(tree, pid):
         notes.put(field, True, _PID_FILE)
         return
+    if notes.values.get("loaded") is False:  # a busy host has thousands of processes: not walked for nothing
+        notes.miss(field, "not looked for: no nvidia kernel module is loaded")
+        return
     if not sees_the_kernels_threads(tree):
         notes.miss(field, "the host's processes are not seen here (another PID namespace, or hidepid)")
         return
