@@ -127,6 +127,16 @@ def test_a_missing_module_is_named(tmp_path: Path) -> None:
     assert (DamagedFile("torch/a.py", "torch", "missing", "1 bytes", "nothing"),) == look(tmp_path).damaged
 
 
+def test_metadata_that_may_not_be_read_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the right to read METADATA, whether it is empty is unknown."""
+    wheel = Wheel("torch", "2.5.1", {"torch/__init__.py": ""})
+    install(tmp_path, wheel)
+    monkeypatch.setattr("os.access", lambda _path, _mode: False)
+    path = tmp_path / wheel.info / "METADATA"
+    fact = look(tmp_path)
+    assert (None, {"metadata_empty": f"{path} may not be read"}) == (fact.metadata_empty, fact.unknown)
+
+
 @pytest.mark.real_torch
 def test_the_real_torch_is_whole_and_read_quickly() -> None:
     """Thousands of real files are compared within the quick level's budget."""

@@ -41,18 +41,29 @@ def torch_files(context: Context) -> TorchFiles:
         raise NotThere("no torch on the module search path")
     checked = [check(each) for each in _to_check(found, metadata)]
     damaged = tuple(each for one in checked for each in one.damaged)
-    reasons = "; ".join(one.unknown for one in checked if one.unknown)
+    unknown = {"damaged": "; ".join(one.unknown for one in checked if one.unknown)}
+    empty, unknown["metadata_empty"] = _metadata_empty(metadata)
     return TorchFiles(
         checked_files=sum(one.files for one in checked),
         damaged=damaged[:MOST_DAMAGED],
         leftovers=left,
         dist_infos=tuple(os.path.basename(each.info) for each in found if each.name == "torch"),
-        metadata_empty=None if metadata is None else not first(headers(metadata.info), "version"),
+        metadata_empty=empty,
         record_missing=_record_missing(metadata),
         package_missing=location is None,
         metadata_missing=metadata is None,
-        unknown={"damaged": reasons} if reasons else {},
+        unknown={name: why for name, why in unknown.items() if why},
     )
+
+
+def _metadata_empty(metadata: Optional[Installed]) -> Tuple[Optional[bool], str]:
+    """Tell whether METADATA says no version, or why that is not known: a file that may not be read is not empty."""
+    if metadata is None:
+        return None, "torch has no metadata"
+    path = os.path.join(metadata.info, "METADATA")
+    if os.path.exists(path) and not os.access(path, os.R_OK):
+        return None, f"{path} may not be read"
+    return not first(headers(metadata.info), "version"), ""
 
 
 def _record_missing(metadata: Optional[Installed]) -> Optional[bool]:
@@ -87,7 +98,7 @@ def check(each: Installed) -> Checked:
     """Check one distribution's modules and libraries against its RECORD."""
     text = read_record(each.info) if each.kind == "dist-info" else None
     if text is None:
-        return Checked(unknown=f"{each.name} has no RECORD")
+        return Checked(unknown=f"{each.name} has no RECORD that can be read")
     by_conda = installer(each.info) == "conda"  # conda-build rewrites libraries after RECORD was written
     wanted = [entry for entry in parse_record(text, _matters) if entry.size is not None]
     damaged: List[DamagedFile] = []

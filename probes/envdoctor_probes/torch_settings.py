@@ -39,10 +39,9 @@ def _read(torch: Any, name: str, kind: Callable[[Any], Any], question: Question,
         return kind(question(torch))
     except NotBuilt as error:
         unknown[name] = str(error)
-    except AttributeError as error:
-        unknown[name] = f"this torch does not have it ({error})"
     except Exception as error:
-        unknown[name] = f"{type(error).__name__}: {error}"
+        lacks = isinstance(error, AttributeError) or "Unknown attribute" in str(error)  # 1.x raises AssertionError
+        unknown[name] = f"this torch does not have it ({error})" if lacks else f"{type(error).__name__}: {error}"
     return None
 
 
