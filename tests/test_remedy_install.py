@@ -15,6 +15,7 @@ from envdoctor.facts.driver import CudaDevice, CudaDriver, CudaRuntime, KernelMo
 from envdoctor.facts.packages import Packages
 from envdoctor.finding import Fix, Safety
 from envdoctor.remedy.install import change_torch, install, install_plain, torch_specs, torch_wheel, ways_to_cuda
+from envdoctor.remedy.installer import AGAIN
 from envdoctor.remedy.machine import Machine, machine_of
 from envdoctor.remedy.wheels import Wheel, cpu_wheel, same_build
 from tests.rule_facts import JETSON, UBUNTU, WSL
@@ -227,6 +228,13 @@ def test_only_an_environment_of_its_own_is_safe_to_change(more: dict[str, object
     assert safety is install(venv(**more), ("numpy<2",)).safety
 
 
+def test_new_environment_gets_the_whole_torch() -> None:
+    """Where this Python must not be touched, one package alone would be of no use in the new environment."""
+    packages = venv(dist("torch", "2.5.1+cu124"), environment_kind="system", externally_managed=True)
+    command = lines(install(packages, ("numpy<2",), again=AGAIN, alone=True))[-1]
+    assert ".venv/bin/python -m pip install 'torch==2.5.1' 'numpy<2'" == command
+
+
 def test_lock_file_is_named() -> None:
     """What a lock file says comes back with the next sync, so the fix says it."""
     assert "poetry.lock still names the old build" in install(venv(lock_file="/w/poetry.lock"), ("x",)).changes
@@ -320,4 +328,4 @@ def test_every_command_is_read_by_a_shell_and_quotes_its_specifiers() -> None:
 
 def _every_way(packages: Packages) -> tuple[Fix, ...]:
     wheel = Wheel(Version("2.9.0"), "cu126")
-    return (*change_torch(packages, wheel), install(packages, ("numpy<2",), again=True, alone=True))
+    return (*change_torch(packages, wheel), install(packages, ("numpy<2",), again=AGAIN, alone=True))

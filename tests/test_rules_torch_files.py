@@ -89,6 +89,12 @@ def test_no_record_is_normal_for_an_operating_systems_or_condas_package(source: 
     assert Status.PASSED is check(torch_install_damaged, TorchFiles(record_missing=True), packages).status
 
 
+def test_lost_record_is_installed_over() -> None:
+    """Without RECORD pip cannot remove what is there, and must be told to install over it."""
+    finding = check(torch_install_damaged, TorchFiles(record_missing=True), venv(TORCH)).finding
+    assert [f"{PYTHON} -m pip install --ignore-installed --no-deps 'torch==2.5.1'"] == commands(finding)
+
+
 def test_whole_install_passes() -> None:
     """Files that are what RECORD says are no finding."""
     whole = TorchFiles(
@@ -169,6 +175,13 @@ def test_two_installations(facts: tuple[Fact, ...]) -> None:
     finding = check(duplicate_torch_installs, *facts).finding
     assert (Severity.ERROR, True) == (finding.severity, len(finding.evidence) >= 1 and bool(commands(finding)))
     assert Severity.WARNING is check(duplicate_torch_installs, *facts, IMPORTED).finding.severity
+
+
+def test_version_whose_files_are_there_is_kept() -> None:
+    """Of two metadata in one directory, the one that the files agree with is installed again."""
+    packages = venv(dist("torch", "2.4.1"), TORCH)
+    finding = check(duplicate_torch_installs, packages, cuda_build("2.5.1+cu124", "12.4")).finding
+    assert f"{PYTHON} -m pip install 'torch==2.5.1'" == commands(finding)[-1]
 
 
 def test_same_version_twice_is_info() -> None:

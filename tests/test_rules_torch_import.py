@@ -56,14 +56,14 @@ def test_failed_import_keeps_the_loaders_own_words() -> None:
         ("libgomp.so.1: cannot open shared object file: No such file or directory", "sudo apt-get install libgomp1"),
         (
             "libcusparseLt.so.0: cannot open shared object file: No such file or directory",
-            f"{PYTHON} -m pip install --no-deps 'nvidia-cusparselt-cu12==0.6.2'",
+            f"{PYTHON} -m pip install --force-reinstall --no-deps 'nvidia-cusparselt-cu12==0.6.2'",
         ),
     ],
     ids=["module", "module of another name", "its own module", "system library", "wheel's library"],
 )
 def test_words_name_the_way_out(error: str, command: str) -> None:
     """A missing module, system library or pinned wheel is installed; otherwise the same torch again."""
-    build = cuda_build("2.5.1+cu124", "12.4", "nvidia-cusparselt-cu12==0.6.2")
+    build = cuda_build("2.5.1+cu124", "12.4", "filelock==3.0", "nvidia-cusparselt-cu12==0.6.2")
     assert [command] == commands(check(torch_import_fails, fails(error), venv(TORCH), build).finding)
 
 

@@ -7,7 +7,7 @@ import pytest
 from envdoctor.facts.packages import Packages, SharedFile
 from envdoctor.facts.torch import Pin, TorchBuild, TorchImport, TorchSettings
 from envdoctor.finding import Confidence, Severity, Status
-from envdoctor.rules.torch_pins import triton_torch_mismatch, wheel_pin_drift
+from envdoctor.rules.torch_pins import named_in, triton_torch_mismatch, wheel_pin_drift
 from envdoctor.testing import check
 from tests.torch_facts import commands, cpu_build, cuda_build, dist, venv
 
@@ -28,7 +28,7 @@ def test_newer_minor_is_info(cudnn: str) -> None:
     assert [f"{PYTHON} -m pip install --no-deps 'nvidia-cudnn-cu12==9.1.0.70'"] == commands(finding)
 
 
-@pytest.mark.parametrize(("cudnn", "words"), [("8.9.2.26", "libcudnn.so.9 is not there"), ("9.0.0.312", "refuses")])
+@pytest.mark.parametrize(("cudnn", "words"), [("8.9.2.26", ".so.9, is not there"), ("9.0.0.312", "refuses")])
 def test_cudnn_that_torch_cannot_use_is_an_error(cudnn: str, words: str) -> None:
     """Another major, whose file has another name, and an older minor, which torch refuses, are errors."""
     finding = check(wheel_pin_drift, BUILD, with_wheels(nvidia_cudnn_cu12=cudnn)).finding
@@ -55,6 +55,24 @@ def test_library_that_a_failed_import_does_not_name_stays_info() -> None:
     assert (
         Severity.INFO is check(wheel_pin_drift, BUILD, with_wheels(nvidia_nccl_cu12="2.23.4"), torch).finding.severity
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "wheel", "named"),
+    [
+        ("libnvJitLink.so.12", "nvidia-nvjitlink-cu12", True),
+        ("undefined symbol: __nvJitLinkComplete_12_4", "nvidia-nvjitlink-cu12", True),
+        ("libcusparseLt.so.0: cannot open", "nvidia-cusparselt-cu12", True),
+        ("libcusparseLt.so.0: cannot open", "nvidia-cusparse-cu12", False),
+        ("libcublasLt.so.12", "nvidia-cublas-cu12", True),
+        ("libcudart.so.12", "nvidia-cuda-runtime-cu12", True),
+        ("undefined symbol: ncclCommWindowRegister", "nvidia-nccl-cu12", True),
+        ("module 'torch' has no attribute 'cuda'", "nvidia-cuda-runtime-cu12", False),
+    ],
+)
+def test_words_of_the_loader_name_a_wheel(words: str, wheel: str, named: bool) -> None:
+    """A library's file name or one of its symbols names the wheel that carries it, and no other."""
+    assert named is named_in(words, wheel)
 
 
 def test_several_drifted_wheels_are_one_finding() -> None:

@@ -37,18 +37,27 @@ def install(
     index_variant: str = "",
     *,
     title: str = "",
-    again: bool = False,
+    again: str = "",
     alone: bool = False,
 ) -> Fix:
     """Install ``specs`` into the environment that ``packages`` describes.
 
     ``index_variant`` (``cu126``, ``cpu``) names the PyTorch index to take them from; ``again``: even what is there,
-    ``alone``: without dependencies.
+    ``alone``: without dependencies. A new environment, where this one must not be touched, gets the whole torch.
     """
     installer = installer_for(packages)
     index = f"{INDEX}/{index_variant}" if index_variant else ""
+    if installer.elsewhere:
+        specs, again, alone = _with_torch(packages, specs), "", False
     commands = (*_before(installer), installer.install(specs, index, again=again, alone=alone))
     return Fix(title or f"Install {', '.join(specs)}", commands, _safety(packages), _changes(packages))
+
+
+def _with_torch(packages: Packages, specs: tuple[str, ...]) -> tuple[str, ...]:
+    have = packages.version("torch")
+    if have is None or any(each.startswith("torch==") for each in specs):
+        return specs
+    return (f"torch=={have.partition('+')[0]}", *specs)
 
 
 def torch_specs(packages: Packages, wheel: Wheel) -> tuple[str, ...]:

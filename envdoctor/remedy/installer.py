@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from envdoctor.facts.packages import Packages
 
 NEW_VENV = ".venv"
+AGAIN = "--force-reinstall"
+OVER = "--ignore-installed"  # without RECORD pip cannot remove what is there, and refuses to reinstall it
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,12 @@ class Installer:
     before: tuple[tuple[str, ...], ...] = ()
     elsewhere: bool = False
 
-    def install(self, specs: tuple[str, ...], index: str = "", *, again: bool = False, alone: bool = False) -> Command:
-        """Install ``specs``; ``again`` even what is there already, ``alone`` without their dependencies."""
+    def install(self, specs: tuple[str, ...], index: str = "", *, again: str = "", alone: bool = False) -> Command:
+        """Install ``specs``; ``again`` (``AGAIN`` or ``OVER``) even what is there, ``alone`` without dependencies."""
         if self.kind == "uv":
             start = ("uv", "pip", "install", "--python", self.python, *(("--reinstall",) if again else ()))
         else:
-            start = (self.python, "-m", "pip", "install", *(("--force-reinstall",) if again else ()))
+            start = (self.python, "-m", "pip", "install", *((again,) if again else ()))
         return quoted((*start, *(("--no-deps",) if alone else ())), specs, ("--index-url", index) if index else ())
 
     def uninstall(self, names: tuple[str, ...]) -> Command:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
 from envdoctor.finding import Command, Fix, Safety
 from envdoctor.remedy.install import install
-from envdoctor.remedy.installer import from_conda, installer_for, quoted
+from envdoctor.remedy.installer import AGAIN, OVER, from_conda, installer_for, quoted
 
 if TYPE_CHECKING:
     from envdoctor.facts.packages import Packages
@@ -16,28 +17,36 @@ if TYPE_CHECKING:
 CONDA_NAMES = {"torch": "pytorch"}
 
 
-def again(packages: Packages, names: tuple[str, ...]) -> tuple[Fix, ...]:
-    """Install exactly the versions that are there once more, files and all."""
+def again(packages: Packages, names: tuple[str, ...], *, record: bool = True) -> tuple[Fix, ...]:
+    """Install exactly the versions that are there once more, files and all; ``record`` False: RECORD is lost."""
     if "torch" in names and from_conda(packages):
         return (_conda_again(packages, names),)
     specs = _specs(packages, names)
     if not specs:
         return (_from_its_source(packages, names),)
     title = f"Install {', '.join(names[:3])}{' and others' if len(names) > 3 else ''} again, the same version"
-    return (install(packages, specs, _variant(packages, names), title=title, again=True, alone=True),)
+    how = AGAIN if record else OVER
+    return (install(packages, specs, _variant(packages, names), title=title, again=how, alone=True),)
 
 
-def replace_all(packages: Packages, copies: int) -> tuple[Fix, ...]:
-    """Remove every copy of torch, then install one."""
-    installer = installer_for(packages)
-    specs = _specs(packages, ("torch",))
-    gone = (installer.uninstall(("torch",)),) * copies
-    if not specs:
+def replace_all(packages: Packages, copies: int, version: str | None) -> tuple[Fix, ...]:
+    """Remove every copy of torch, then install one: the one whose files are there (``version``), else the first."""
+    found = [each for each in packages.distributions if each.name == "torch"]
+    meant = [each for each in found if version and each.version.partition("+")[0] == version.partition("+")[0]]
+    kept = replace(packages, distributions=(*meant, *found)[:1])
+    if not _specs(kept, ("torch",)):
         return (_from_its_source(packages, ("torch",)),)
-    index = _variant(packages, ("torch",))
-    then = install(packages, specs, index)
+    then = install(packages, _specs(kept, ("torch",)), _variant(kept, ("torch",)))
     title = f"Remove torch {copies} times over, then install it once"
-    return (Fix(title, (*gone, *then.commands), then.safety, then.changes),)
+    return (_after_removal(packages, ("torch",), then, title, times=copies),)
+
+
+def _after_removal(packages: Packages, names: tuple[str, ...], then: Fix, title: str, *, times: int = 1) -> Fix:
+    """Remove, then install; a new environment needs no removal."""
+    installer = installer_for(packages)
+    if installer.elsewhere:
+        return then
+    return Fix(title, (*(installer.uninstall(names),) * times, *then.commands), then.safety, then.changes)
 
 
 def to_pins(packages: Packages, specs: tuple[str, ...]) -> tuple[Fix, ...]:
@@ -93,5 +102,9 @@ def _from_its_source(packages: Packages, names: tuple[str, ...]) -> Fix:
 def only(packages: Packages, names: tuple[str, ...], spec: str) -> tuple[Fix, ...]:
     """Remove the distributions that share a directory, then install the one that is meant."""
     then = install(packages, (spec,), alone=True)
-    commands = (installer_for(packages).uninstall(names), *then.commands)
-    return (Fix(f"Remove {' and '.join(names)}, then install {spec}", commands, then.safety, then.changes),)
+    return (_after_removal(packages, names, then, f"Remove {' and '.join(names)}, then install {spec}"),)
+
+
+def library_again(packages: Packages, specs: tuple[str, ...]) -> tuple[Fix, ...]:
+    """Install the wheels that carry a library, whatever of them is there."""
+    return (install(packages, specs, title=f"Install {', '.join(specs)}, which carries it", again=AGAIN, alone=True),)

@@ -45,7 +45,7 @@ def duplicate_torch_installs(
     yield Finding(
         "Several torch installations are on the path" if differ else "The same torch is on the path twice",
         evidence=evidence,
-        fixes=repair.replace_all(packages, max(2, len(found))),
+        fixes=repair.replace_all(packages, max(2, len(found)), build.version if build else None),
         severity=soft if differ else Severity.INFO,
     )
 

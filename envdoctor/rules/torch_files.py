@@ -48,13 +48,13 @@ def torch_install_damaged(
     if broken or changed:
         yield _damaged_files(files, (*broken, *changed), packages, works=works)
     elif files.package_missing and not files.metadata_missing:
-        yield _metadata(files, packages, "package_missing", "torch's metadata is there, its files are not")
+        yield _metadata(files, packages, "package_missing", "The metadata of torch is there, its files are not")
     elif files.metadata_empty:
         yield _metadata(
-            files, packages, "metadata_empty", "torch's METADATA is empty: other packages cannot tell its version"
+            files, packages, "metadata_empty", "The METADATA of torch is empty: other packages cannot tell its version"
         )
     elif twice:
-        yield _twice(files, packages, twice, works=works)
+        yield _twice(files, packages, build, twice, works=works)
     else:
         yield from _loose_ends(files, packages, build)
 
@@ -88,19 +88,26 @@ def _said(each: DamagedFile) -> str:
 
 def _metadata(files: TorchFiles, packages: Packages | None, name: str, title: str) -> Finding:
     shown = see(files, name, "torch-*.dist-info", ", ".join(files.dist_infos) or "present")
-    return Finding(title[0].upper() + title[1:], evidence=(shown,), fixes=_again(packages))
+    return Finding(title, evidence=(shown,), fixes=_again(packages))
 
 
-def _again(packages: Packages | None) -> tuple[Fix, ...]:
-    return repair.again(packages, ("torch",)) if packages else ()
+def _again(packages: Packages | None, *, record: bool = True) -> tuple[Fix, ...]:
+    return repair.again(packages, ("torch",), record=record) if packages else ()
 
 
-def _twice(files: TorchFiles, packages: Packages | None, twice: tuple[Distribution, ...], *, works: bool) -> Finding:
+def _twice(
+    files: TorchFiles,
+    packages: Packages | None,
+    build: TorchBuild | None,
+    twice: tuple[Distribution, ...],
+    *,
+    works: bool,
+) -> Finding:
     names = ", ".join(each.version for each in twice)
     return Finding(
         f"One directory holds the metadata of {len(twice)} torch installations: {names}",
         evidence=(see(files, "dist_infos", "metadata found", ", ".join(files.dist_infos)),),
-        fixes=repair.replace_all(packages, len(twice)) if packages else (),
+        fixes=repair.replace_all(packages, len(twice), build.version if build else None) if packages else (),
         severity=Severity.WARNING if works else Severity.ERROR,
     )
 
@@ -124,7 +131,7 @@ def _loose_ends(files: TorchFiles, packages: Packages | None, build: TorchBuild 
         yield Finding(
             f"{title}: pip can neither check nor remove it",
             evidence=(see(files, name, "torch-*.dist-info", "no RECORD" if files.record_missing else "not there"),),
-            fixes=_again(packages),
+            fixes=_again(packages, record=not files.record_missing),
             severity=Severity.INFO,
         )
 

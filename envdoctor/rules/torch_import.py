@@ -13,6 +13,7 @@ from envdoctor.remedy import repair
 from envdoctor.remedy.install import install_plain
 from envdoctor.remedy.installer import quoted
 from envdoctor.rule import Missing, NotApplicable, Unknown, known, rule
+from envdoctor.rules.torch_pins import named_in
 
 # Everything in the catalogue that can keep torch from being imported, the more specific before the more general.
 CAUSES = (
@@ -94,14 +95,18 @@ def _ways_out(words: str, packages: Packages | None, build: TorchBuild | None) -
     library = re.search(r"(lib[\w+.-]+\.so[\w.]*): cannot open shared object file", words)
     if library and library[1] in SYSTEM_LIBRARIES:
         return (_from_the_system(library[1]),)
-    missing = _missing_wheels(packages, build) if library else ()
-    return repair.to_pins(packages, missing) if missing else repair.again(packages, ("torch",))
+    carriers = _carriers(library[1], build) if library else ()
+    return repair.library_again(packages, carriers) if carriers else repair.again(packages, ("torch",))
 
 
-def _missing_wheels(packages: Packages, build: TorchBuild | None) -> tuple[str, ...]:
-    """Name the wheels that torch pins and that are not installed at all."""
+def _carriers(library: str, build: TorchBuild | None) -> tuple[str, ...]:
+    """Name the wheel, as torch pins it, that carries a library."""
     pins = build.pins if build else ()
-    return tuple(f"{each.name}{each.specifier}" for each in pins if packages.find(each.name) is None)
+    return tuple(
+        f"{each.name}{each.specifier}"
+        for each in pins
+        if each.name.startswith("nvidia-") and named_in(library, each.name)
+    )
 
 
 def _from_the_system(library: str) -> Fix:

@@ -21,14 +21,25 @@ SONAME_IS_MAJOR = frozenset({
     "cublas", "cudnn", "cuda-runtime", "cuda-nvrtc", "cuda-cupti", "cufft", "cusolver", "cusparse", "curand", "nccl",
     "nvjitlink",
 })  # fmt: skip
-IN_WORDS = {"cuda-runtime": "cudart", "cuda-nvrtc": "nvrtc", "cuda-cupti": "cupti", "nvtx": "nvtoolsext"}
+IN_WORDS = {
+    "cusparse": "cusparse(?!lt)",
+    "cuda-runtime": "cudart",
+    "cuda-nvrtc": "nvrtc",
+    "cuda-cupti": "cupti",
+    "nvtx": "nvtoolsext",
+}
+# Drift is the lowest word on a library: what shows the harm itself is read first.
+HIGHER = (
+    "cudnn-version-mismatch", "cudnn-not-found", "nvjitlink-mismatch", "cublas-mismatch", "nccl-mixed",
+    "nvidia-wheel-lib-not-found", "library-not-the-declared-one", "mixed-cuda-major-wheels", "conda-pip-mix",
+)  # fmt: skip
 TRITON_NAMES = ("triton", "pytorch-triton")
 
 
 @rule(
     severity=Severity.INFO,
     group="libraries",
-    explained_by=("cudnn-version-mismatch", "library-not-the-declared-one", "mixed-cuda-major-wheels", "conda-pip-mix"),
+    explained_by=HIGHER,
 )
 def wheel_pin_drift(
     build: TorchBuild, packages: Packages, torch: TorchImport | None, settings: TorchSettings | None
@@ -96,7 +107,7 @@ def _breaks(pin: Pin, have: Distribution, torch: TorchImport | None, settings: T
     if wanted is None or (settings and settings.cudnn_version):
         return ""
     if stem in SONAME_IS_MAJOR and wanted.major != found.major:
-        return f"lib{IN_WORDS.get(stem, stem)}.so.{wanted.major} is not there"
+        return f"the library of its major, .so.{wanted.major}, is not there"
     if stem == "cudnn" and (found.major, found.minor) < (wanted.major, wanted.minor):
         return "torch refuses a cuDNN older than the one it was compiled with"
     return ""
@@ -112,12 +123,16 @@ def _pinned_version(pin: Pin) -> Version | None:
 
 
 def _words(torch: TorchImport | None, pin: Pin) -> tuple[Evidence, ...]:
-    stem = _stem(pin.name)
-    name = IN_WORDS.get(stem, stem)
     said = " ".join((torch.error or "", *torch.earlier_errors)) if torch else ""
-    if torch is None or not re.search(rf"(?<![a-z]){name}|lib{name}", said, re.IGNORECASE):
+    if torch is None or not named_in(said, pin.name):
         return ()
     return (see(torch, "error", "import torch says", torch.error or said),)
+
+
+def named_in(words: str, wheel: str) -> bool:
+    """Tell whether a loader's words name the library of a wheel: ``libnvJitLink.so.12``, ``ncclCommInit``."""
+    stem = _stem(wheel)
+    return bool(re.search(rf"(?:(?<![a-z])|lib){IN_WORDS.get(stem, stem)}", words, re.IGNORECASE))
 
 
 def _pinned(build: TorchBuild, pin: Pin) -> Evidence:
