@@ -150,6 +150,7 @@ def no_memory(context: Context) -> Thing:
 def kill_its_parent(context: Context) -> Thing:
     with context.calling("import torch"):
         subprocess.Popen(["sleep", "60"], start_new_session=True)
+        time.sleep(0.1)
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(60)
     return Thing()
@@ -157,6 +158,7 @@ def kill_its_parent(context: Context) -> Thing:
 
 def stop_its_parent(context: Context) -> Thing:
     with context.calling("import torch"):
+        time.sleep(0.1)  # so that the supervisor has passed on what we are doing
         os.kill(os.getppid(), signal.SIGSTOP)
         time.sleep(60)
     return Thing()
