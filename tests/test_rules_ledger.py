@@ -26,7 +26,7 @@ PIP = Packages(executable="/env/bin/python", environment_kind="venv", has_pip=Tr
 
 def copy(name: str, version: str | None, *, home: str = SITE, via: str = "rpath", owner: str = "x 1") -> Copy:
     """Make one copy of a library."""
-    return Copy(f"{home}/{name}", f"{home}/{name}", version, owner, via)
+    return Copy(f"{home}/{name}", version, owner, via, real_path=f"{home}/{name}")
 
 
 def row(name: str, soname: str, version: str, **more: object) -> LedgerRow:

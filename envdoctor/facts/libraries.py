@@ -13,11 +13,11 @@ class Copy:
     """One copy of a library on disk, and the version its file name, header or symbols tell."""
 
     path: str = ""
-    real_path: str = ""  # links followed
     version: Optional[str] = None
     owner: Optional[str] = None  # the distribution whose RECORD lists it
     via: str = ""  # rpath, runpath, LD_LIBRARY_PATH, LD_PRELOAD, ld.so.cache, default, already-loaded
     requested_by: Optional[str] = None
+    real_path: str = ""  # links followed
 
 
 @dataclass(frozen=True)

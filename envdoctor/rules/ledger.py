@@ -9,7 +9,7 @@ from packaging.version import InvalidVersion, Version
 
 from envdoctor.facts.driver import DriverFiles, KernelModule
 from envdoctor.facts.host import Host
-from envdoctor.facts.libraries import LedgerRow, Libraries
+from envdoctor.facts.libraries import Copy, LedgerRow, Libraries
 from envdoctor.facts.packages import Packages
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.remedy import repair
@@ -51,11 +51,16 @@ def _declared(libraries: Libraries, row: LedgerRow) -> Evidence:
     return _show(libraries, row, "torch's wheel asks for", f"{row.declared or 'nothing by name'}{installed}")
 
 
+def _place(copy: Copy) -> str:
+    """Give where a copy really lies, so that a link to it is not taken for another copy."""
+    return copy.real_path or copy.path
+
+
 def is_foreign(row: LedgerRow) -> bool:
     """Tell whether a copy from outside would be loaded although one lies beside torch."""
     if row.first is None or not row.bundled or row.first.via not in FOREIGN:
         return False
-    return row.first.real_path not in {each.real_path for each in row.bundled}
+    return _place(row.first) not in {_place(each) for each in row.bundled}
 
 
 def _without_library_path() -> Fix:
@@ -245,7 +250,7 @@ def multiple_cudnn(libraries: Libraries, packages: Packages | None) -> Iterator[
 
 
 def _folder(row: LedgerRow) -> str:
-    return row.first.real_path.rpartition("/")[0] if row.first else ""
+    return _place(row.first).rpartition("/")[0] if row.first else ""
 
 
 def _missing(libraries: Libraries, *, cudnn: bool) -> list[str]:
@@ -482,7 +487,7 @@ def duplicate_openmp_runtime(libraries: Libraries) -> Iterator[Finding]:
     https://github.com/pytorch/pytorch/issues/37377
     """
     _rows(libraries)
-    copies = {each.real_path: each for each in libraries.openmp}
+    copies = {_place(each): each for each in libraries.openmp}
     if len(copies) > 1:
         evidence = tuple(see(libraries, "openmp", "OpenMP runtime", each.path) for each in copies.values())
         command = Command(

@@ -65,7 +65,7 @@ def copy_of(path: str, owned: Dict[str, List[Owner]], *, via: str = "", requeste
     path = os.path.normpath(path)
     mine = owned.get(path, [])
     name = ", ".join(f"{each.name} {each.version}" for each in mine) or ("torch" if "/torch/lib/" in path else None)
-    return Copy(path, os.path.realpath(path), _version(path, mine), name, via, requested_by)
+    return Copy(path, _version(path, mine), name, via, requested_by, os.path.realpath(path))
 
 
 def _version(path: str, mine: Sequence[Owner]) -> Optional[str]:
