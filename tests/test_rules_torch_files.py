@@ -133,7 +133,7 @@ def test_local_torch_py_hides_torch() -> None:
     path = TorchPath(shadows=(Shadow("torch", "/home/a b/torch.py", f"{SITE}/torch", "cwd"),))
     finding = check(torch_shadowed_by_local_file, path).finding
     assert (Severity.ERROR, Confidence.LIKELY, "torch") == (finding.severity, finding.confidence, finding.subject)
-    assert ["mv -- '/home/a b/torch.py' '/home/a b/my_torch.py'"] == commands(finding)
+    assert ["mv -n -- '/home/a b/torch.py' '/home/a b/my_torch.py'"] == commands(finding)
 
 
 def test_file_on_pythonpath_is_certain() -> None:

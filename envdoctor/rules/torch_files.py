@@ -158,7 +158,7 @@ def torch_shadowed_by_local_file(path: TorchPath) -> Iterator[Finding]:
     is compared with the one that was meant.
 
     ## What to do
-    Rename the file, or start Python from another directory. Remove its compiled copy in __pycache__ too.
+    Rename the file, or start Python from another directory.
 
     ## Sources
     https://docs.python.org/3/library/sys_path_init.html
@@ -191,7 +191,7 @@ def _rename(each: Shadow) -> tuple[Fix, ...]:
     if path.suffix != ".py":
         shell = f"cd / && {shlex.join(('python', '-c', f'import {each.name}; print({each.name}.__file__)'))}"
         return (Fix("Start Python from another directory", (Command(None, shell),), Safety.SAFE, "nothing"),)
-    argv = ("mv", "--", str(path), str(path.with_name(f"my_{path.name}")))
+    argv = ("mv", "-n", "--", str(path), str(path.with_name(f"my_{path.name}")))
     return (Fix("Rename the file", (Command(argv, shlex.join(argv)),), Safety.DISRUPTIVE, "a file of yours"),)
 
 
