@@ -52,7 +52,7 @@ BUILT_IN: tuple[Planned, ...] = (
     _static("packages", "packages"),
     _static("torch-path", "torch_path"),
     _static("torch-build", "torch_build"),
-    _static("torch-files", "torch_files"),
+    Planned("torch-files", "envdoctor_probes.torch_files:torch_files", "torch_files", child="ledger"),
     _static("compile-tools", "compile_tools"),
     Planned("libraries", "envdoctor_probes.libraries:libraries", "libraries", child="ledger"),
     _static("kernel-log", "kernel_log"),

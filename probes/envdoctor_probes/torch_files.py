@@ -29,7 +29,7 @@ class Checked(NamedTuple):
     unknown: str = ""
 
 
-@probe()
+@probe(child="ledger")
 def torch_files(context: Context) -> TorchFiles:
     """Compare sizes with RECORD, look at the first bytes of each library, and name what a broken install left."""
     listed = listings(context)
