@@ -24,7 +24,7 @@ PRIMARY = {
     "driver-470-under-cu130": "driver-too-old-for-cuda-build",
     "broken-import": "torch-install-damaged",
     "container-without-gpus": "device-nodes-missing",
-    "wheel-drift": "torchvision-torch-mismatch",
+    "wheel-drift": "cudnn-version-mismatch",
     "sick-gpu": "ecc-uncorrectable@5",
     "h100x8-healthy": None,
     "cpu-only": None,
