@@ -44,8 +44,9 @@ def _collect(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue)
     planned = wanted(for_level(settings.level, catalogue.planned), settings, catalogue)
     patient, planned = _patient(given, planned)
     progress = Progress()
+    kinds = catalogue.facts if catalogue.plugins.facts else None  # None: the built-in ones, imported after the start
     run = runner.Collection(
-        patient, planned, timeout=settings.timeout, level=settings.level, progress=progress, kinds=catalogue.facts
+        patient, planned, timeout=settings.timeout, level=settings.level, progress=progress, kinds=kinds
     )
     _ = catalogue.rules  # imported while the patient works
     snapshot = run.finish()
@@ -113,5 +114,7 @@ def interpreter(path: str) -> str:
 def check_source(given: Mapping[str, Any]) -> None:
     """Refuse options that contradict each other: facts from a file cannot be collected otherwise."""
     for option in ("python", "root", "level", "timeout"):
-        if given.get("from_") and given.get(option):
+        if given["from_"] and given[option]:
             raise click.UsageError(f"--{option} says how to collect, and --from reads what was collected: use one")
+    if given["root"] and not Path(given["root"]).is_dir():
+        raise click.UsageError(f"--root: {given['root']!r} is no directory, expected a recorded machine's tree")
