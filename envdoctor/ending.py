@@ -21,17 +21,22 @@ class Ending:
     interrupted: bool = False
     killed: bool = False
 
+    @property
+    def by_itself(self) -> bool:
+        """Tell whether it had begun and then died, without our doing."""
+        return self.begun and not self.interrupted and not self.killed
+
     def outcome(self, culprit: str) -> Outcome:
         """Say what became of a probe that was at ``culprit`` when the supervisor ended."""
         if self.interrupted:
             return Failed(f"interrupted in {culprit}", self.said)
         if not self.killed:
-            return self._by_itself(culprit)
+            return self._died(culprit)
         if self.begun:
             return TimedOut(f"no answer within {self.timeout:g} s in {culprit}", self.timeout, detail=self.said)
         return TimedOut(f"{self.python} did not begin within {self.timeout:g} s", self.timeout, detail=self.said)
 
-    def _by_itself(self, culprit: str) -> Outcome:
+    def _died(self, culprit: str) -> Outcome:
         name = signal.Signals(-self.code).name if self.code is not None and self.code < 0 else ""
         how = name or f"exit code {self.code}"
         if not self.begun and not name:

@@ -113,6 +113,36 @@ class Gathered:
                 outcome = why(name)
                 self._finish(planned, outcome, time.monotonic() - self._started[name] if name in self._started else 0.0)
 
+    def refuse(self, why: str) -> None:
+        """Await another supervisor's hello; if there is none, for this reason, everything unfinished has failed."""
+        self.begun = False
+        if why:
+            self.give_up(lambda _: Failed(why))
+
+    def unfinished(self) -> tuple[Planned, ...]:
+        """Give the probes that have no outcome."""
+        return tuple(each for name, each in self._planned.items() if name not in self._results)
+
+    def blame(self, why: Callable[[str], Outcome]) -> None:
+        """Give an outcome to those that were under way when the supervisor died, and to those that need them.
+
+        A call into the patient's code is to blame before a probe that made none. The others can be asked again.
+        """
+        left = [each.name for each in self.unfinished()]
+        started = [name for name in left if name in self._started]
+        blamed = [name for name in started if self._steps.get(name)] or started or left
+        for name in blamed:
+            self._lose(self._planned[name], why(self.culprit(name)))
+        for name in left:
+            self._started.pop(name, None)
+            self._steps.pop(name, None)
+
+    def _lose(self, planned: Planned, outcome: Outcome) -> None:
+        self._finish(planned, outcome, time.monotonic() - self._started.get(planned.name, time.monotonic()))
+        for each in self.unfinished():
+            if each.after_import and not planned.after_import and each.child == planned.child:
+                self._finish(each, Failed(f"torch could not be imported: {outcome.reason}"), 0.0)
+
     def snapshot(self, elapsed: float) -> Snapshot:
         """Give the snapshot; what was not the patient's time is our overhead."""
         overhead = max(0.0, elapsed - covered(self._theirs))

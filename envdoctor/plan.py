@@ -88,7 +88,7 @@ def level_of(fact: str, probes: tuple[Planned, ...] = BUILT_IN) -> str:
     return next((p.level for p in probes if p.fact == fact), "quick")
 
 
-def with_prerequisites(planned: Sequence[Planned]) -> tuple[Planned, ...]:
+def with_prerequisites(planned: Sequence[Planned], known: Sequence[Planned] = BUILT_IN) -> tuple[Planned, ...]:
     """Add what the planned probes cannot do without: the look at the device nodes, and the import of torch."""
     names = {each.name for each in planned}
     wanted = set()
@@ -96,5 +96,5 @@ def with_prerequisites(planned: Sequence[Planned]) -> tuple[Planned, ...]:
         wanted.add("device-nodes")
     if any(each.after_import for each in planned):
         wanted.add("torch-import")
-    missing = tuple(each for each in BUILT_IN if each.name in wanted - names)
+    missing = tuple(each for each in known if each.name in wanted - names)
     return (*missing, *planned)

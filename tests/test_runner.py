@@ -224,10 +224,21 @@ def test_progress_is_told_while_one_waits() -> None:
 
 def test_a_probe_that_kills_the_supervisor_is_told_and_leaves_nothing() -> None:
     """The unfinished probes say what happened; a process in a session of its own is ended too."""
-    found = by_name(collect_from([plan("kill_its_parent"), plan("hang")]))
-    culprit = found["kill-its-parent"].outcome
+    culprit = by_name(collect_from([plan("kill_its_parent")]))["kill-its-parent"].outcome
     assert isinstance(culprit, Crashed)
     assert "SIGKILL in the supervising process, during import torch" == culprit.reason
+
+
+def test_what_a_dying_supervisor_left_unasked_is_asked_by_another() -> None:
+    """The one that killed it is to blame with those that need it; the others answer as if nothing had been."""
+    importer = plan("kill_its_parent", "torch-import", child="torch")
+    question = plan("ask_it", child="torch", after_import=True)
+    slow = plan("work_slowly", child="static", seconds=0.5)
+    others = [slow, plan("fine", child="static"), plan("absent", child="static")]
+    found = by_name(collect_from([importer, question, *others], timeout=6.0))
+    assert ["crashed", "failed", "timed-out", "got", "absent"] == [each.outcome.name for each in found.values()]
+    words = "torch could not be imported: SIGKILL in the supervising process, during import torch"
+    assert Failed(words) == found["ask-it"].outcome
 
 
 def test_a_probe_that_stops_the_supervisor_delays_the_run_by_a_few_seconds_only() -> None:

@@ -1,0 +1,95 @@
+"""The pipes to one supervisor: the request goes out, its answer and what it prints come in, none of them blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+from typing import IO, TYPE_CHECKING
+
+from envdoctor.child.pipes import CHUNK, Kept, Lines, read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FINAL = 16 << 20  # what is still read after the end; a process that escaped may go on printing
+
+
+class Streams:
+    """One supervisor's request, answer, stdout and stderr. ``hear`` is called with each line of the answer."""
+
+    def __init__(
+        self,
+        answer: int,
+        stdin: IO[bytes],
+        printed: tuple[IO[bytes], ...],
+        request: bytes,
+        hear: Callable[[bytes], None],
+    ) -> None:
+        self._answer, self._stdin, self._printed = answer, stdin, printed
+        self._unsent, self._hear = request, hear
+        self._lines = Lines()
+        self._kept = {stream.fileno(): Kept() for stream in printed}
+        self._selector = selectors.DefaultSelector()
+        for fd in (answer, *self._kept):
+            os.set_blocking(fd, False)
+            self._selector.register(fd, selectors.EVENT_READ)
+        os.set_blocking(stdin.fileno(), False)
+        self._selector.register(stdin, selectors.EVENT_WRITE)
+        self._send()
+
+    @property
+    def answer_ended(self) -> bool:
+        """Tell whether the supervisor has closed its answer: it ends any moment."""
+        return self._answer not in self._selector.get_map()
+
+    @property
+    def said(self) -> str:
+        """Give what the supervisor printed, stderr first."""
+        return "\n".join(filter(None, (kept.text().strip() for kept in reversed(self._kept.values()))))
+
+    def attend(self, seconds: float) -> None:
+        """Wait at most so long for any stream, and read or write what can be."""
+        for key, ready in self._selector.select(max(0.0, seconds)):
+            if ready & selectors.EVENT_WRITE:
+                self._send()
+                continue
+            data = read(key.fd)
+            self._feed(key.fd, data)
+            if not data:
+                self._selector.unregister(key.fd)
+
+    def _send(self) -> None:
+        """Write what the pipe takes of the request; close it after the last byte, or when nobody reads it."""
+        with contextlib.suppress(BlockingIOError):
+            try:
+                self._unsent = self._unsent[os.write(self._stdin.fileno(), self._unsent) :]
+            except BrokenPipeError:
+                self._unsent = b""
+        if not self._unsent:
+            self._selector.unregister(self._stdin)
+            self._stdin.close()
+
+    def _feed(self, fd: int, data: bytes) -> None:
+        if fd != self._answer:
+            self._kept[fd].feed(data)
+            return
+        for line in self._lines.feed(data):
+            self._hear(line)
+
+    def drain(self) -> None:
+        """Read what is left, after the end."""
+        for fd in (self._answer, *self._kept):
+            for _ in range(_FINAL // CHUNK):
+                data = read(fd)
+                if not data:
+                    break
+                self._feed(fd, data)
+
+    def close(self) -> None:
+        """Close our ends."""
+        self._selector.close()
+        os.close(self._answer)
+        for stream in (self._stdin, *self._printed):
+            with contextlib.suppress(OSError):
+                stream.close()
