@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from envdoctor.diagnose import examine
+from envdoctor.facts.run import NOT_ASKED
 from envdoctor.finding import Finding, Severity, Status
 from envdoctor.outcome import Absent, Crashed, Failed, Got, Outcome, TimedOut
 from envdoctor.rule import Rule, rule
@@ -113,3 +119,21 @@ def test_ids_are_unique_and_causes_are_in_the_catalogue_or_planned() -> None:
     ids = [each.id for each in OURS]
     assert len(ids) == len(set(ids))
     assert not [each.id for each in OURS if each.id in each.explained_by]
+
+
+def test_question_that_was_never_put_is_no_crash() -> None:
+    """When torch could not be imported, only the import is reported: nothing was asked after it."""
+    never = ended(("torch-cuda", Failed(f"{NOT_ASKED}: SIGSEGV in import torch")))
+    assert Status.PASSED is examine(never, (doctor.probe_crashed,)).checks[0].status
+
+
+def test_engine_says_so_in_these_words(tmp_path: Path) -> None:
+    """The engine begins the reason of such a question with the words that the rule knows."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text("import os; os.abort()")
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "envdoctor", "check", "--format", "json"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    reasons = {each["name"]: each["reason"] for each in json.loads(done.stdout)["probes"]}
+    assert reasons["torch-cuda"].startswith(NOT_ASKED)
+    assert reasons["torch-settings"].startswith(NOT_ASKED)

@@ -8,6 +8,10 @@ from typing import Tuple
 from envdoctor.facts import Fact, read_from
 
 
+# How the engine begins the reason of a question that was never put, because torch was not there to be asked.
+NOT_ASKED = "torch could not be imported"
+
+
 @dataclass(frozen=True)
 class ProbeEnd:
     """How one probe ended. ``outcome`` is got, absent, failed, crashed or timed-out; the rest belongs to it."""
@@ -22,6 +26,11 @@ class ProbeEnd:
     seconds: float = 0.0
     hung: bool = False
     unkillable: bool = False
+
+    @property
+    def was_asked(self) -> bool:
+        """Tell whether the question was put at all: what became of the import says why when it was not."""
+        return not self.reason.startswith(NOT_ASKED)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def probe_crashed(run: ProbeRun) -> Iterator[Finding]:
     https://docs.python.org/3/library/faulthandler.html
     """
     for end in run.probes:
-        if end.outcome in {"crashed", "failed"}:
+        if end.outcome in {"crashed", "failed"} and end.was_asked:
             how = "died" if end.outcome == "crashed" else "stopped with an error"
             yield Finding(
                 f"The question {end.name} {how}: {end.reason}",

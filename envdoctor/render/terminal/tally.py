@@ -79,7 +79,7 @@ def _sentence(report: Report) -> str:
 
 
 def _found(report: Report) -> str:
-    found = [f.severity for f in report.active]
+    found = [worst(check, report) for check in report.checks if check.status is Status.FIRED]
     return ", ".join(many(n, each.value) for each in (Severity.ERROR, Severity.WARNING) if (n := found.count(each)))
 
 
