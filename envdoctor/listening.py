@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 from envdoctor.child.pipes import CHUNK, Kept, Lines, read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _FINAL = 16 << 20  # what is still read after the end; a process that escaped may go on printing
 
@@ -22,7 +22,7 @@ class Streams:
         self,
         answer: int,
         stdin: IO[bytes],
-        printed: tuple[IO[bytes], ...],
+        printed: Sequence[IO[bytes]],
         request: bytes,
         hear: Callable[[bytes], None],
     ) -> None:
