@@ -7,7 +7,6 @@ from typing import Tuple
 
 from envdoctor.facts import Fact, read_from
 
-
 # How the engine begins the reason of a question that was never put, because torch was not there to be asked.
 NOT_ASKED = "torch could not be imported"
 
