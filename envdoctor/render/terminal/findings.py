@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 BLANK: Line = ()
 LISTED = 6  # findings of one rule that are named before the rest is counted
 SHORT_EVIDENCE = 3
+LAST_WORDS = ("probe_run.", "torch_import.")  # facts that hold what a program said when it ended
 WHAT_SAFETY_MEANS = {
     Safety.SAFE: "this environment only, undoable",
     Safety.ADMIN: "changes the machine",
@@ -138,6 +139,13 @@ def _affected(finding: Finding, report: Report, look: Look) -> Iterator[Line]:
         yield from paragraph(look.clean(f"Affects: {', '.join(finding.affects)}"), look.width, indent=2)
     if follows := consequences(finding, report):
         yield from paragraph(look.clean(f"Also follows from it: {', '.join(follows)}"), look.width, indent=2)
+        for each in (f for f in report.active if f.key in follows and _has_last_words(f)):
+            yield from paragraph(look.clean(each.title), look.width, style="quiet", indent=4)
+
+
+def _has_last_words(finding: Finding) -> bool:
+    """Tell whether this consequence says how a program ended: words that a person will look for."""
+    return finding.severity is Severity.ERROR and any(each.fact.startswith(LAST_WORDS) for each in finding.evidence)
 
 
 def siblings(rest: list[Finding], report: Report, look: Look, *, everything: bool) -> Iterator[Line]:
