@@ -67,3 +67,21 @@ def real_cudart(request: pytest.FixtureRequest) -> Path:
         if done.returncode:
             pytest.skip(f"pip cannot fetch it here: {done.stderr.strip()[-300:]}")
     return library
+
+
+@pytest.fixture(scope="session")
+def fake_nvml(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Give a maker of folders with a fake NVML of a driver series (``fake_nvml("535")``); each is made once."""
+    if shutil.which("gcc") is None:
+        pytest.skip("the fake NVML is made with gcc, which is not here")
+    from tests.stands.fakes import build_libnvml
+
+    top = tmp_path_factory.mktemp("fake_nvml")
+
+    def make(series: str) -> Path:
+        folder = top / series
+        if not folder.exists():
+            build_libnvml(folder, series)
+        return folder
+
+    return make
