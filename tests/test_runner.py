@@ -312,6 +312,20 @@ def test_a_doctor_that_is_killed_leaves_nothing() -> None:
     time.sleep(0.5)
 
 
+def test_the_answer_can_travel_on_stdout() -> None:
+    """Behind a command that has only stdin and stdout, what probes print still does not mix with the answer."""
+    patient = Patient(payload=PAYLOAD)
+    planned = [plan("not_utf8"), plan("fine"), plan("hang", seconds=0.5)]
+    request = patient.request(planned, answer_fd=1, began=0.0, seconds=5.0)
+    del request["began"], request["parent"]
+    sent = json.dumps(request).encode()
+    done = subprocess.run(patient.argv(), input=sent, capture_output=True, check=True, start_new_session=True)
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    results = {each["probe"]: each["outcome"] for each in events if each["event"] == "result"}
+    assert {"not-utf8": "crashed", "fine": "got", "hang": "timed-out"} == results
+    assert ["hello", "end"] == [events[0]["event"], events[-1]["event"]]
+
+
 # The snapshot
 
 
