@@ -186,3 +186,19 @@ def companions_for(version: Version) -> dict[str, str]:
     found = release(version)
     pairs = {"torchvision": found.torchvision, "torchaudio": found.torchaudio} if found else {}
     return {name: text for name, text in pairs.items() if text}
+
+
+def made_for(package: str, torch: Version) -> str | None:
+    """Give the newest version of a companion that pins exactly this torch; None when the table names none."""
+    exact = [each for each in _pairings(package) if each.kind == "exact_pin" and each.torch and torch in each.torch]
+    return max((each.version for each in exact), key=Version, default=None)
+
+
+def python_support(python: str) -> Pairing | None:
+    """Say from which torch on a Python minor is supported without reserve; None where no row says it."""
+    minor = ".".join(python.split(".")[:2])
+    for row in rows("ecosystem.csv"):
+        at_least = row["torch_constraint"].startswith(">=")
+        if row["package"] == "python" and row["version"] == minor and row["kind"] == "python_support" and at_least:
+            return Pairing("python", minor, SpecifierSet(row["torch_constraint"]), row["kind"], row["source"])
+    return None

@@ -9,7 +9,7 @@ from packaging.version import InvalidVersion, Version
 
 from envdoctor.finding import Command, Fix, Safety
 from envdoctor.knowledge.cuda import branch_to_install
-from envdoctor.knowledge.torch import companions_for, cuda_of, releases
+from envdoctor.knowledge.torch import companions_for, cuda_of, release, releases
 from envdoctor.remedy.driver import install_driver
 from envdoctor.remedy.installer import NEW_VENV, Installer, belongs_to_the_system, from_conda, installer_for, quoted
 from envdoctor.remedy.wheels import INDEX, Wheel, torch_wheel
@@ -100,15 +100,16 @@ def ways_to_cuda(packages: Packages, host: Host | None, fit: Machine, installed:
     return (replace(raised, title=f"{raised.title}: this one starts no torch that has wheels for Python {fit.python}"),)
 
 
-def another_python(packages: Packages) -> Fix:
-    """Make an environment with a Python that torch has wheels for, where this one has none."""
-    low, high = releases()[0].python_min, releases()[0].python_max
+def another_python(packages: Packages, torch: str | None = None) -> Fix:
+    """Make an environment with a Python that torch (this release, or the newest) has wheels for."""
+    row = (release(Version(torch)) if torch else None) or releases()[0]
+    low, high = row.python_min, row.python_max
     python = f"{high[0]}.{max(low[1], high[1] - 2)}"  # companions are slow to follow the newest Python
     if packages.environment_kind == "conda":
         command = quoted(("conda", "create", "--name", "torch"), (f"python={python}",))
     else:
         command = quoted(("uv", "venv", "--python", python, NEW_VENV))
-    title = f"Take a Python that torch has wheels for: there is none for {packages.python_version}"
+    title = f"Take a Python that torch supports, such as {python}, in an environment of its own"
     return Fix(title, (command,), Safety.DISRUPTIVE, "a new environment; this one stays as it is")
 
 

@@ -28,13 +28,22 @@ class Installer:
     before: tuple[tuple[str, ...], ...] = ()
     elsewhere: bool = False
 
-    def install(self, specs: tuple[str, ...], index: str = "", *, again: str = "", alone: bool = False) -> Command:
+    def install(
+        self,
+        specs: tuple[str, ...],
+        index: str = "",
+        *,
+        again: str = "",
+        alone: bool = False,
+        flags: tuple[str, ...] = (),
+    ) -> Command:
         """Install ``specs``; ``again`` (``AGAIN`` or ``OVER``) even what is there, ``alone`` without dependencies."""
         if self.kind == "uv":
             start = ("uv", "pip", "install", "--python", self.python, *(("--reinstall",) if again else ()))
         else:
             start = (self.python, "-m", "pip", "install", *((again,) if again else ()))
-        return quoted((*start, *(("--no-deps",) if alone else ())), specs, ("--index-url", index) if index else ())
+        more = (*(("--no-deps",) if alone else ()), *flags)
+        return quoted((*start, *more), specs, ("--index-url", index) if index else ())
 
     def uninstall(self, names: tuple[str, ...]) -> Command:
         """Remove distributions by name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from envdoctor.knowledge.torch import companions_for, cuda_of, numbers, releases, variant_of
+from envdoctor.knowledge.torch import companions_for, cuda_of, made_for, numbers, release, releases, variant_of
 from envdoctor.remedy.install import change_torch, install
 from envdoctor.remedy.wheels import Wheel, same_build
 
@@ -37,6 +37,15 @@ def fit_companion(packages: Packages, name: str, torch: Version, build: TorchBui
     tag = f"+{variant}" if variant and have.partition("+")[0] == pair else ""
     title = f"Install the {name} that belongs to torch {torch}"
     return (install(packages, (f"{name}=={pair}{tag}",), variant, title=title, alone=True),)
+
+
+def published_with(packages: Packages, name: str, torch: Version, build: TorchBuild | None) -> tuple[Fix, ...]:
+    """Install the release of a package that pins this torch; only for torch's default build is one known to exist."""
+    version, row = made_for(name, torch), release(torch)
+    if version is None or row is None or variant_in_use(build) != variant_of(row.default_cuda):
+        return ()
+    title = f"Install the {name} that belongs to torch {row.version}"
+    return (install(packages, (f"{name}=={version}",), title=title, alone=name == "xformers"),)
 
 
 def _published_variant(packages: Packages, torch: Version, build: TorchBuild | None) -> str:

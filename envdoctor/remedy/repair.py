@@ -108,3 +108,35 @@ def only(packages: Packages, names: tuple[str, ...], spec: str) -> tuple[Fix, ..
 def library_again(packages: Packages, specs: tuple[str, ...]) -> tuple[Fix, ...]:
     """Install the wheels that carry a library, whatever of them is there."""
     return (install(packages, specs, title=f"Install {', '.join(specs)}, which carries it", again=AGAIN, alone=True),)
+
+
+def compiled_again(packages: Packages, name: str, version: str) -> tuple[Fix, ...]:
+    """Compile a package against the torch that is there."""
+    installer = installer_for(packages)
+    if installer.elsewhere:
+        return ()
+    spec = f"{name}=={version.partition('+')[0]}"
+    command = installer.install((spec,), again=AGAIN, alone=True, flags=("--no-build-isolation", "--no-binary", name))
+    title = f"Compile {name} against this torch (needs nvcc of torch's CUDA, and time)"
+    return (Fix(title, (command,), Safety.SAFE, "this environment only"),)
+
+
+def fresh_environment(packages: Packages) -> tuple[Fix, ...]:
+    """Make a conda environment in which pip alone brings torch."""
+    torch, python = packages.version("torch") or "", ".".join((packages.python_version or "3.12").split(".")[:2])
+    spec = f"torch=={torch.partition('+')[0]}" if _published(torch) else "torch"
+    create = quoted(("conda", "create", "--name", "torch-by-pip"), (f"python={python}", "pip"))
+    fill = quoted(("conda", "run", "--name", "torch-by-pip", "python", "-m", "pip", "install"), (spec,))
+    changes = "a new conda environment; this one stays as it is"
+    return (Fix("Make a fresh environment with torch from pip alone", (create, fill), Safety.DISRUPTIVE, changes),)
+
+
+def without(packages: Packages, names: tuple[str, ...], back: tuple[str, ...]) -> tuple[Fix, ...]:
+    """Remove distributions, then put back the files that they shared with those that stay."""
+    installer = installer_for(packages)
+    if installer.elsewhere:
+        return (install(packages, ("torch",)),)
+    gone = installer.uninstall(names)
+    again_ = (installer.install(back, again=AGAIN, alone=True),) if back else ()
+    title = f"Remove {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}"
+    return (Fix(title, (gone, *again_), Safety.SAFE, "this environment only, undoable"),)

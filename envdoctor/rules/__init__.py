@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MODULES = (
     "devices", "driver", "cuda_start", "visibility", "cuda_unavailable", "arch", "system", "precision", "doctor",
     "card_state", "ledger", "torch", "torch_files", "torch_copies", "torch_pins", "torch_import",
-    "packages",
+    "packages", "companions", "mixtures", "interpreter",
 )  # fmt: skip
 RETIRED: frozenset[str] = frozenset()
 
