@@ -8,14 +8,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MOST_LISTED = 12
+LEAST_BEGUN = 2  # a word is taken as begun, not misspelt, from three letters on
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Give the valid word most like ``word``, or None when nothing is like it."""
+def nearest(word: str, known: Iterable[str], *, likeness: float = 0.55) -> str | None:
+    """Give the valid word most like ``word``, or None when nothing is as like it as ``likeness`` (0 to 1)."""
     import difflib
 
     folded = {each.lower().replace("_", "-"): each for each in known}
-    found = difflib.get_close_matches(word.lower().replace("_", "-"), folded, n=1, cutoff=0.55)
+    said = word.lower().replace("_", "-")
+    begun = [each for each in folded if each.startswith(said)] if len(said) > LEAST_BEGUN else []
+    found = sorted(begun, key=len) or difflib.get_close_matches(said, folded, n=1, cutoff=likeness)
     return folded[found[0]] if found else None
 
 
@@ -33,4 +36,5 @@ def unknown(kind: str, word: str, known: Iterable[str], *, see: str = "") -> str
         return f"{said}: there is none"
     if len(known) <= MOST_LISTED:
         return f"{said}{' ' if meant else ': '}expected one of {', '.join(known)}"
-    return f"{said}{' ' if meant else ': '}{see}".rstrip(": ")
+    said = said if meant else f"{said}: the nearest is {nearest(word, known, likeness=0.0)!r};"
+    return f"{said} {see}".rstrip("; ")

@@ -159,7 +159,9 @@ def from_plain(plain: Any, *, source: str = "snapshot", kinds: dict[str, type[Fa
 
 
 def _from_plain(plain: dict[str, Any], kinds: dict[str, type[Fact]]) -> Snapshot:
-    facts = {k: decode_fact(k, v, kinds=kinds) for k, v in dict(plain.get("facts", {})).items() if k in kinds}
+    if not isinstance(plain.get("facts", {}), dict):
+        raise SnapshotError("facts: expected an object")
+    facts = {k: decode_fact(k, v, kinds=kinds) for k, v in plain.get("facts", {}).items() if k in kinds}
     probes = tuple(_probe_from(each) for each in plain.get("probes", ()))
     target = msgspec.convert(plain.get("target", {}), Target)
     level = plain.get("level", "standard")

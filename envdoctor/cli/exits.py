@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ USAGE = 2
 UNDETERMINED = 3
 INTERNAL = 4
 INTERRUPTED = 130
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 ISSUES = "https://github.com/torch-envdoctor/envdoctor/issues"
 
 
@@ -43,6 +45,8 @@ def ending(*, debug: bool) -> Iterator[End]:
         end.code = _usage(error)
     except (click.Abort, KeyboardInterrupt):
         end.code = INTERRUPTED
+    except SystemExit:
+        end.code = OK  # click's own answer to a reader of the help that has gone
     except OwnFailure as error:
         notice(f"envdoctor: {error}")
     except Exception as error:  # noqa: BLE001 - the last one to see it: a traceback helps nobody who only runs it
@@ -62,6 +66,9 @@ def _own_fault(error: Exception, *, debug: bool) -> None:
         import traceback
 
         traceback.print_exc(file=sys.stderr)
+    if isinstance(error, OSError) and error.errno in DISK:
+        notice(f"envdoctor: cannot write: {error.strerror}")
+        return
     said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     hint = "" if debug else " Run it again with --debug and"
     notice(f"envdoctor: this is a fault of envdoctor itself: {said}.{hint} {'R' if debug else 'r'}eport it: {ISSUES}")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 SCHEMA = "envdoctor.list/1"
+LEGEND = "* essential: the verdict is never ok\n  while it cannot be judged\n"
 WHAT = ("findings", "probes")
 
 
@@ -34,7 +35,8 @@ def command(what: str | None, *, knowledge: bool, format_: str) -> None:
 
         streams.print_out(write({"schema": SCHEMA, name: rows}))
     else:
-        streams.print_out(table(rows, streams.width_of(sys.stdout)))
+        legend = LEGEND if name == "findings" else ""
+        streams.print_out(table(rows, streams.width_of(sys.stdout)) + legend)
 
 
 def _known(what: str) -> list[Row]:
@@ -59,7 +61,7 @@ def _findings(known: Catalogue) -> list[Row]:
 def _probes(known: Catalogue) -> list[Row]:
     return [
         {"name": p.name, "level": p.level, "fact": p.fact, "process": p.child, "seconds": p.seconds,
-         "needs": "a driver's device nodes" if p.gated else "an imported torch" if p.after_import else ""}
+         "needs": "device nodes" if p.gated else "import torch" if p.after_import else ""}
         for p in known.planned
     ]  # fmt: skip
 
