@@ -135,7 +135,7 @@ def without(packages: Packages, names: tuple[str, ...], back: tuple[str, ...]) -
     """Remove distributions, then put back the files that they shared with those that stay."""
     installer = installer_for(packages)
     if installer.elsewhere:
-        return (install(packages, ("torch",)),)
+        return (install(packages, () if packages.version("torch") else ("torch",), title="Install torch alone"),)
     gone = installer.uninstall(names)
     again_ = (installer.install(back, again=AGAIN, alone=True),) if back else ()
     title = f"Remove {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}"
