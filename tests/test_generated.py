@@ -35,6 +35,7 @@ def some_rule(host: Host, run: TorchImport, again: Host | None) -> Iterator[Find
     yield Finding("x")
 
 
+@pytest.mark.skipif(not (SCRIPT.parent.parent / "envdoctor").is_dir(), reason="the source is not here, only the wheel")
 def test_documents_are_fresh() -> None:
     """Pages, table, report and machines are what the rules would give now."""
     done = subprocess.run([sys.executable, SCRIPT, "--check"], capture_output=True, text=True, check=False)

@@ -10,7 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).parents[2]
+import envdoctor_probes
+
+import envdoctor
+
+HOMES = [str(Path(each.__file__).parent.parent) for each in (envdoctor, envdoctor_probes)]  # of the source or the wheel
 SCRIPT = """
 import importlib, json, sys
 from dataclasses import asdict
@@ -43,8 +47,7 @@ def ask(
     The interpreter runs without site-packages of its own, so that the stand is all it sees.
     """
     order = {"probes": probes, "path": [str(each) for each in path], "cwd": str(cwd)}
-    ours = [str(REPOSITORY), str(REPOSITORY / "probes")]
-    command = [python or sys.executable, "-S", "-c", SCRIPT, json.dumps(ours), json.dumps(order)]
+    command = [python or sys.executable, "-S", "-c", SCRIPT, json.dumps(HOMES), json.dumps(order)]
     done = subprocess.run(
         command,
         capture_output=True,
