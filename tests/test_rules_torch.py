@@ -169,6 +169,14 @@ def test_rocm_rule_is_silent(facts: tuple[Fact, ...]) -> None:
     assert Status.PASSED is check(rocm_build_on_nvidia, *facts).status
 
 
+@pytest.mark.parametrize(("class_code", "fires"), [("038000", True), ("030000", False)])
+def test_cuda_build_beside_an_amd_accelerator(class_code: str, fires: bool) -> None:
+    """The reverse choice is info where an AMD accelerator is the only one; a processor's graphics are none."""
+    amd = PciBus(other_gpus=(PciDevice("0000:05:00.0", "1002", "740f", class_code),), readable=True)
+    found = check(rocm_build_on_nvidia, cuda_build(), LINUX, amd, NO_NODES)
+    assert [Severity.INFO] * fires == [each.severity for each in found.findings]
+
+
 def test_healthy_cpu_machine_has_no_errors_and_no_warnings() -> None:
     """A CPU torch on a machine without an NVIDIA GPU ends ok."""
     packages = venv(dist("torch", "2.9.0+cpu"))

@@ -113,6 +113,15 @@ def another_python(packages: Packages, torch: str | None = None) -> Fix:
     return Fix(title, (command,), Safety.DISRUPTIVE, "a new environment; this one stays as it is")
 
 
+def rocm_wheels() -> Fix:
+    """Ask ROCm which GPU it serves; which ROCm wheels there are is not in our tables."""
+    command = Command(None, "rocminfo | grep -i gfx")
+    title = (
+        "If it is the one to use: see that ROCm serves it, then choose ROCm at https://pytorch.org/get-started/locally/"
+    )
+    return Fix(title, (command,), Safety.SAFE, "nothing")
+
+
 def _spoken(wheel: Wheel) -> str:
     return f"CUDA {wheel.cuda}" if wheel.cuda else "the CPU"
 

@@ -11,7 +11,7 @@ from envdoctor.facts.host import Host
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild, TorchCuda, TorchPath
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
-from envdoctor.remedy.install import another_python, change_torch, ways_to_cuda
+from envdoctor.remedy.install import another_python, change_torch, rocm_wheels, ways_to_cuda
 from envdoctor.remedy.machine import Machine, machine_of
 from envdoctor.rule import NotApplicable, known, rule
 from envdoctor.rules.presence import has_gpu, has_nodes, in_container
@@ -192,7 +192,8 @@ def rocm_build_on_nvidia(
 
     ## How it is detected
     torch/version.py names a HIP version, and a PCI device, a driver, a device node or nvidia-smi shows an NVIDIA GPU.
-    Where torch itself was seen to use a GPU, nothing is reported. With an AMD GPU beside it it is only likely.
+    Where torch itself was seen to use a GPU, nothing is reported. With an AMD GPU beside it it is only likely. The
+    reverse, a CUDA build where the one accelerator on the bus is AMD's, is info.
 
     ## What to do
     Install the same release with CUDA.
@@ -203,6 +204,7 @@ def rocm_build_on_nvidia(
     if build.hip is None:
         if build.version is None:
             known(build, "hip")
+        yield from _cuda_build_on_amd(build, bus, gpu=has_gpu(bus, nodes, module, smi, driver))
         return
     gpu = _seen_gpu(bus, nodes, module, smi, driver)
     if not gpu or (cuda and cuda.available):
@@ -217,6 +219,24 @@ def rocm_build_on_nvidia(
         severity=Severity.WARNING if amd else Severity.ERROR,
         confidence=Confidence.LIKELY if amd else Confidence.CERTAIN,
     )
+
+
+def _cuda_build_on_amd(build: TorchBuild, bus: PciBus | None, *, gpu: bool | None) -> Iterator[Finding]:
+    """Give the reverse choice. Graphics of a processor (class 0300) are no reason to want ROCm."""
+    cards = (
+        tuple(each for each in bus.other_gpus if each.vendor_id == AMD and each.class_code[:4] == "0380") if bus else ()
+    )
+    if gpu is False and bus and cards and build.cuda:
+        yield Finding(
+            "PyTorch is the CUDA build, but the accelerator here is AMD's",
+            evidence=(
+                see(build, "cuda", "torch was built with CUDA"),
+                see(bus, "other_gpus", "AMD accelerators on the PCI bus", len(cards)),
+            ),
+            fixes=(rocm_wheels(),),
+            severity=Severity.INFO,
+            confidence=Confidence.POSSIBLE,
+        )
 
 
 RULES = (torch_missing, torch_cpu_only_on_gpu_machine, rocm_build_on_nvidia)
