@@ -46,7 +46,7 @@ def test_no_torch_under_a_driver_that_starts_no_wheel_of_this_python() -> None:
 
 def test_an_empty_folder_named_torch_is_no_torch() -> None:
     """A folder without __init__.py is found by the import system, but it is no torch."""
-    folder = TorchPath(found=("/work/project/torch",), namespaces=("/work/project/torch",))
+    folder = TorchPath(found=("/project/torch",), namespaces=("/project/torch",))
     assert check(torch_missing, folder, venv()).fired
 
 

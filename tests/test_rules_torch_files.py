@@ -138,7 +138,7 @@ def test_local_torch_py_hides_torch() -> None:
 
 def test_file_on_pythonpath_is_certain() -> None:
     """What PYTHONPATH puts first is first however Python is started."""
-    path = TorchPath(shadows=(Shadow("queue", "/work/lib/queue.py", None, "PYTHONPATH"),))
+    path = TorchPath(shadows=(Shadow("queue", "/project/lib/queue.py", None, "PYTHONPATH"),))
     finding = check(torch_shadowed_by_local_file, path).finding
     assert (Confidence.CERTAIN, "the standard library's") == (finding.confidence, finding.evidence[1].value)
 
