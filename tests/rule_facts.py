@@ -55,4 +55,4 @@ def answers(code: int, level: str | None = None, *names: str) -> CudaDriver:
 
 def libcudart(code: int, level: str | None = None, name: str = "", words: str = "") -> CudaRuntime:
     """Make libcudart's answer."""
-    return CudaRuntime("libcudart.so.13", driver_version=level, code=code, name=name, words=words)
+    return CudaRuntime(library="libcudart.so.13", driver_version=level, code=code, name=name, words=words)
