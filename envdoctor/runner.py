@@ -110,11 +110,15 @@ class Collection:
             start_new_session=True,
         )
 
-    def finish(self) -> Snapshot:
-        """Wait for the end and give the snapshot. What a dying supervisor left unasked is asked by another one."""
+    def finish(self, meanwhile: Callable[[], object] = lambda: None) -> Snapshot:
+        """Wait for the end and give the snapshot. What a dying supervisor left unasked is asked by another one.
+
+        ``meanwhile`` is called before the waiting: work of the caller's that Ctrl-C may cut short as well.
+        """
         while self._under_way is not None:
             (process, streams), self._under_way = self._under_way, None
             try:
+                meanwhile()
                 self._listen(process, streams)
             except KeyboardInterrupt:
                 self._interrupted = True

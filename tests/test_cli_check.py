@@ -12,11 +12,16 @@ from typing import Any
 import pytest
 
 from envdoctor import demo
+from envdoctor.cli import catalogue, collecting, exits
 from envdoctor.cli import check as check_command
-from envdoctor.cli import exits
+from envdoctor.cli.settings import Settings
 from envdoctor.config import FAIL_ON
+from envdoctor.diagnose import Selection
+from envdoctor.facts import key_of
 from envdoctor.finding import Check, Finding, Ignored, Report, Severity, Status, Verdict
+from envdoctor.plan import BUILT_IN, for_level
 from envdoctor.render.json import write
+from envdoctor.rule import Rule
 from envdoctor.rules import RULES
 from envdoctor.snapshot import of, to_plain
 from tests.command import Done, fresh, here, valid
@@ -128,6 +133,25 @@ def test_only_starts_what_the_rules_need(tmp_path: Path) -> None:
     document = fresh("check", "--only", "shm-too-small", "--format", "json", cwd=tmp_path).json
     assert "torch-import" not in {each["name"] for each in document["probes"]}
     assert {"skipped"} == {status for id_, status in statuses(document).items() if id_ != "shm-too-small"}
+
+
+@pytest.mark.parametrize(
+    ("id_", "asked"), [("torch-import-crashes", True), ("probe-crashed", True), ("tf32-off", True)]
+)
+def test_only_starts_all_that_the_rules_judge(id_: str, asked: bool) -> None:
+    """A rule about the run itself has the whole run, so that its proof of repair cannot pass for want of a probe."""
+    known = catalogue.load()
+    settled = Settings(selection=Selection(only=frozenset({id_})))
+    names = {each.name for each in collecting.wanted(for_level("standard"), settled, known)}
+    assert asked == bool(names & {"torch-import", "torch-settings"})
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda each: each.id)
+def test_only_collects_every_fact_of_the_rule(rule: Rule) -> None:
+    """Whatever a rule takes, needed or optional, is collected when it is selected alone."""
+    settled = Settings(selection=Selection(only=frozenset({rule.id})))
+    collected = {each.fact for each in collecting.wanted(BUILT_IN, settled, catalogue.load())}
+    assert set() == {key_of(each.fact) for each in rule.inputs} & {each.fact for each in BUILT_IN} - collected
 
 
 # Selection

@@ -48,8 +48,7 @@ def _collect(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue)
     run = runner.Collection(
         patient, planned, timeout=settings.timeout, level=settings.level, progress=progress, kinds=kinds
     )
-    _ = catalogue.rules  # imported while the patient works
-    snapshot = run.finish()
+    snapshot = run.finish(meanwhile=lambda: catalogue.rules)  # they are imported while the patient works
     progress.clear()
     return replace(snapshot, plugin_errors=(*snapshot.plugin_errors, *catalogue.plugins.errors))
 
@@ -78,12 +77,15 @@ def _patient(given: Mapping[str, Any], planned: tuple[Planned, ...]) -> tuple[Pa
 def wanted(planned: tuple[Planned, ...], settings: Settings, catalogue: Catalogue) -> tuple[Planned, ...]:
     """Leave out the processes whose facts no selected rule asks for; ``--only`` then takes no longer than it must.
 
-    The static facts stay: they are read by one process, and say what machine this is.
+    The static facts stay: they are read by one process, and say what machine this is. A rule that judges the run
+    itself (did a probe crash?) needs all of it.
     """
     if not (settings.selection.only or settings.selection.skip):
         return planned
     rules = [rule for rule in catalogue.rules if settings.selection.reason_to_skip(rule) is None]
     facts = {key_of(each.fact) for rule in rules for each in rule.inputs}
+    if facts - {each.fact for each in catalogue.planned}:
+        return planned
     children = {"static", *(each.child for each in planned if each.fact in facts)}
     return tuple(p for p in planned if p.child in children and (not p.after_import or p.fact in facts))
 
