@@ -92,7 +92,7 @@ def _judge(rule: Rule, snapshot: Snapshot) -> tuple[Status, str, tuple[Finding, 
         return Status.NOT_APPLICABLE, str(why), ()
     except Unknown as why:
         return Status.UNKNOWN, str(why), ()
-    except Exception as error:  # noqa: BLE001 - a broken rule is an answer, never an early exit
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a broken rule is an answer, never an early exit
         return Status.UNKNOWN, f"the rule itself failed: {type(error).__name__}: {error}", ()
     return (Status.FIRED, "", found) if found else (Status.PASSED, "", ())
 

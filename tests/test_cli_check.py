@@ -252,7 +252,7 @@ def test_named_configuration_replaces_the_nearest(machine: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--levl", "quick"], "No such option '--levl'. (Did you mean"),
+        (["--levl", "quick"], "unknown option '--levl': did you mean '--level'?"),
         (["--level", "quik"], "unknown level 'quik': did you mean 'quick'? expected one of quick, standard, deep"),
         (["--fail-on", "warn"], "unknown severity 'warn': did you mean 'warning'?"),
         (["--format", "jsom"], "unknown format 'jsom': did you mean 'json'?"),

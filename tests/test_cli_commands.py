@@ -157,7 +157,7 @@ def test_lists_fit_the_terminal(width: int) -> None:
         (["snapshot", "--shar"], "--share"),
         (["snapshot", "-o", "/nowhere/x.json"], "--output: '/nowhere/x.json' cannot be written: there is no directory"),
         (["snapshot", "--from", "/nowhere"], "--from: cannot read /nowhere: No such file or directory"),
-        (["--nonsense"], "No such option '--nonsense'"),
+        (["--nonsense"], "unknown option '--nonsense': "),
     ],
     ids=str,
 )
@@ -221,3 +221,33 @@ def test_catalogue_has_no_rule_twice() -> None:
     """Built-in rules and those of plug-ins together have unique ids."""
     ids = [rule.id for rule in catalogue.load().rules]
     assert sorted(set(ids)) == sorted(ids)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("envdoctor che", "check"),
+        ("envdoctor check --lev", "--level"),
+        ("envdoctor check --level qu", "quick"),
+        ("envdoctor check --only shm", "shm-too-small"),
+        ("envdoctor explain shm", "shm-too-small"),
+    ],
+)
+def test_shells_can_complete(words: str, expected: str) -> None:
+    """Commands, options, their words and ids are completed by click's own shell completion."""
+    environ = {
+        "COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_ENVDOCTOR_COMPLETE": "bash_complete",
+    }  # fmt: skip
+    done = fresh(**environ)
+    assert (0, f"plain,{expected}\n") == (done.code, done.out)
+
+
+def test_an_exit_from_inside_is_no_clean_bill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When code that runs inside calls exit(0), the run has failed: only a report may say that all is well."""
+
+    def leaves() -> None:
+        raise SystemExit(0)
+
+    monkeypatch.setattr(catalogue, "load", leaves)
+    done = here("list")
+    assert (4, True) == (done.code, "called exit(0)" in done.err)

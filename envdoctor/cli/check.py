@@ -9,7 +9,7 @@ import click
 
 from envdoctor.cli import catalogue as catalogues
 from envdoctor.cli import collecting, delivering, exits, settings
-from envdoctor.cli.options import OneOf, Seconds, debug, report_options
+from envdoctor.cli.options import OneOf, Seconds, complete_ids, debug, report_options
 from envdoctor.config import FAIL_ON
 from envdoctor.plan import LEVELS
 
@@ -26,8 +26,12 @@ EMPTY = "the selection is empty: --only and --skip leave no rule to run"
 @click.option("--level", type=OneOf("level", LEVELS), help="How deep to look. [default: standard]")
 @click.option("--python", metavar="PATH", help="Diagnose another interpreter, in which envdoctor is not installed.")
 @click.option("--from", "from_", metavar="FILE", help="Judge a saved snapshot or report instead; - is stdin.")
-@click.option("--only", multiple=True, metavar="ID|GROUP", help="Run these rules alone. Repeatable.")
-@click.option("--skip", multiple=True, metavar="ID|GROUP", help="Leave these rules out. Repeatable.")
+@click.option(
+    "--only", multiple=True, metavar="ID|GROUP", shell_complete=complete_ids, help="Run these rules alone. Repeatable."
+)
+@click.option(
+    "--skip", multiple=True, metavar="ID|GROUP", shell_complete=complete_ids, help="Leave these rules out. Repeatable."
+)
 @click.option("--ignore", multiple=True, metavar="ID=REASON", help="Show a finding, but do not count it. Repeatable.")
 @click.option("--fail-on", type=OneOf("severity", FAIL_ON), help="Exit 1 from this severity on. [default: error]")
 @click.option("--timeout", type=Seconds(), help="Limit of the whole run in seconds. [default: 120; quick 15]")

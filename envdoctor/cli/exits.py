@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from envdoctor.cli.streams import OwnFailure, notice
+from envdoctor.nearest import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,20 +46,36 @@ def ending(*, debug: bool) -> Iterator[End]:
         end.code = _usage(error)
     except (click.Abort, KeyboardInterrupt):
         end.code = INTERRUPTED
-    except SystemExit:
-        end.code = OK  # click's own answer to a reader of the help that has gone
+    except SystemExit as error:
+        end.code = _left(error)
     except OwnFailure as error:
         notice(f"envdoctor: {error}")
     except Exception as error:  # noqa: BLE001 - the last one to see it: a traceback helps nobody who only runs it
         _own_fault(error, debug=debug or bool(os.environ.get("ENVDOCTOR_TRACEBACK")))
 
 
+def _left(error: SystemExit) -> int:
+    """Give the code for a plain exit: click leaves so when the help's reader has gone, and after a completion."""
+    if isinstance(error.__context__, BrokenPipeError) or "_ENVDOCTOR_COMPLETE" in os.environ:
+        return OK
+    notice(f"envdoctor: something called exit({error.code!r}) instead of answering. Report it: {ISSUES}")
+    return INTERNAL
+
+
 def _usage(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     where = context.command_path if context else "envdoctor"
-    notice(f"envdoctor: {error.format_message()}")
+    notice(f"envdoctor: {_said(error)}")
     notice(f"Try '{where} --help'.")
     return USAGE
+
+
+def _said(error: click.ClickException) -> str:
+    """Put a usage error in words; an unknown option in the same words as any other unknown name."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None:
+        return error.format_message()
+    options = (each for each in error.ctx.command.get_params(error.ctx) if isinstance(each, click.Option))
+    return unknown("option", error.option_name, [name for each in options if not each.hidden for name in each.opts])
 
 
 def _own_fault(error: Exception, *, debug: bool) -> None:

@@ -9,11 +9,11 @@ import click
 
 import envdoctor
 from envdoctor.cli import page, paper, streams
-from envdoctor.cli.options import debug
+from envdoctor.cli.options import complete_ids, debug
 
 
 @click.command("explain", short_help="Show what a finding means and what to do.")
-@click.argument("id_", metavar="ID")
+@click.argument("id_", metavar="ID", shell_complete=complete_ids)
 @debug
 def command(id_: str) -> None:
     """Show what a finding means, why it matters, how it is detected, what to do, and the sources. Offline."""

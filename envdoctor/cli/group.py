@@ -47,6 +47,8 @@ class LazyGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the default command where none is given: ``envdoctor --level quick`` is a check."""
+        if ctx.resilient_parsing:  # a shell completes what is not finished
+            return super().parse_args(ctx, args)
         own = {name for each in self.get_params(ctx) for name in each.opts}
         ahead = next((i for i, each in enumerate(args) if each not in own), len(args))
         asks_for_help = any(each in {"--help", "-h", "--version"} for each in args[:ahead])

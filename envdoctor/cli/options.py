@@ -12,6 +12,8 @@ from envdoctor.nearest import unknown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from click.shell_completion import CompletionItem
+
     Decorator = Callable[[Any], Any]
 
 SHOW = ("problems", "all")
@@ -33,6 +35,21 @@ class OneOf(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
         if value not in self.words:
             self.fail(unknown(self.name, str(value), self.words), param, ctx)
         return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's
+        """Complete the words."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(each) for each in self.words if each.startswith(incomplete)]
+
+
+def complete_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
+    """Complete the id of a finding, and for a selection a group's name as well."""
+    from envdoctor.cli import catalogue
+
+    known = catalogue.load()
+    names = known.ids if param.name == "id_" else known.ids | known.groups
+    return sorted(each for each in names if each.startswith(incomplete))
 
 
 class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only

@@ -46,6 +46,7 @@ def plain(report: Report) -> dict[str, Any]:
         "primary": report.primary,
         "interrupted": report.interrupted,
         "notes": list(report.notes),
+        "redacted": False,  # people and machines are named: see `snapshot --share`
         "findings": [_finding(each) for each in report.findings],
         "checks": [_check(each) for each in report.checks],
         "probes": [{key: each[key] for key in ("name", "outcome", "seconds", "reason")} for each in facts["probes"]],
