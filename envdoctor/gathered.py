@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from envdoctor.ledger import complete
 from envdoctor.outcome import Absent, Crashed, Failed, Got, Outcome, TimedOut
 from envdoctor.snapshot import BY_KEY, ProbeResult, Snapshot, SnapshotError, Target, decode_fact, now
 
@@ -147,7 +148,7 @@ class Gathered:
         """Give the snapshot; what was not the patient's time is our overhead."""
         overhead = max(0.0, elapsed - covered(self._theirs))
         results = tuple(self._results[name] for name in self._planned)
-        return Snapshot(self._target, self._level, now(), self._facts, results, elapsed, overhead)
+        return complete(Snapshot(self._target, self._level, now(), self._facts, results, elapsed, overhead))
 
 
 def covered(intervals: Sequence[tuple[float, float]]) -> float:

@@ -55,7 +55,12 @@ BUILT_IN: tuple[Planned, ...] = (
     Planned("torch-files", "envdoctor_probes.torch_files:torch_files", "torch_files", child="ledger"),
     _static("compile-tools", "compile_tools"),
     Planned("libraries", "envdoctor_probes.libraries:libraries", "libraries", child="ledger"),
+    Planned("toolkit", "envdoctor_probes.toolkit:toolkit", "toolkit", child="ledger", seconds=12.0),
     _static("kernel-log", "kernel_log"),
+    _static("container", "nvidia_container"),
+    _static("fabric", "fabric"),
+    _static("job", "job"),
+    Planned("storage", "envdoctor_probes.storage:storage", "storage", child="storage", seconds=5.0),
     Planned("gpu-state", "envdoctor_probes.nvml:gpu_state", "gpu_state", child="nvml", seconds=13.0, gated=True),
     Planned(
         "gpu-fabric", "envdoctor_probes.nvml_fabric:gpu_fabric", "gpu_fabric", child="nvml-fabric",
@@ -74,6 +79,10 @@ BUILT_IN: tuple[Planned, ...] = (
     Planned(
         "torch-cuda", "envdoctor_probes.torch_cuda:torch_cuda", "torch_cuda", "standard", "torch",
         seconds=30.0, after_import=True,
+    ),
+    Planned(
+        "mapped-libraries", "envdoctor_probes.mapped:mapped_libraries", "mapped_libraries", "standard", "torch",
+        seconds=10.0, after_import=True,
     ),
 )  # fmt: skip
 

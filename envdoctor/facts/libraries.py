@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
 from envdoctor.facts import Fact, read_from
+
+_FILE = re.compile(r"(lib[\w+-]+?)(?:-[0-9a-f]{8})?\.so(?:\.|$)")
+
+
+def stem_of(file_name: str) -> Optional[str]:
+    """Give what names of one library share: libcudnn for libcudnn.so.9, without the hash that auditwheel adds."""
+    match = _FILE.match(file_name)
+    return match.group(1) if match else None
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,7 @@ class MappedLibraries(Fact):
     """Shared objects mapped after ``import torch``, in the order of their addresses' first appearance."""
 
     paths: Tuple[str, ...] = read_from("/proc/self/maps after import torch", ())
+    nccl_version: Optional[str] = read_from("ncclGetVersion of the mapped libnccl")
 
 
 @dataclass(frozen=True)
@@ -99,5 +109,5 @@ class Toolkit(Fact):
     nvcc: Tuple[Compiler, ...] = read_from("PATH, CUDA_HOME, /usr/local/cuda*", ())
     host_compiler: Optional[Compiler] = read_from("CC, CXX, PATH: version by file name and its own files")
     cudnn_headers: Tuple[Copy, ...] = read_from("cudnn_version.h outside the environment", ())
-    nccl_conf: Tuple[Tuple[str, str], ...] = read_from("/etc/nccl.conf, NCCL_CONF_FILE", ())
-    nccl_conf_path: Optional[str] = read_from("/etc/nccl.conf, NCCL_CONF_FILE")
+    nccl_conf: Tuple[Tuple[str, str], ...] = read_from("NCCL_CONF_FILE or ~/.nccl.conf, then /etc/nccl.conf", ())
+    nccl_conf_path: Optional[str] = read_from("NCCL_CONF_FILE or ~/.nccl.conf, then /etc/nccl.conf")  # ", " between two

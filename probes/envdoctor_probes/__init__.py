@@ -19,7 +19,12 @@ PROBES = (
     "envdoctor_probes.torch_files:torch_files",
     "envdoctor_probes.compile_tools:compile_tools",
     "envdoctor_probes.libraries:libraries",
+    "envdoctor_probes.toolkit:toolkit",
     "envdoctor_probes.kernel_log:kernel_log",
+    "envdoctor_probes.nvidia_container:container",
+    "envdoctor_probes.fabric:fabric",
+    "envdoctor_probes.job:job",
+    "envdoctor_probes.storage:storage",
     "envdoctor_probes.nvml:gpu_state",
     "envdoctor_probes.nvml_fabric:gpu_fabric",
     "envdoctor_probes.cuda_driver:cuda_driver",
@@ -28,4 +33,5 @@ PROBES = (
     "envdoctor_probes.torch_import:torch_import",
     "envdoctor_probes.torch_settings:torch_settings",
     "envdoctor_probes.torch_cuda:torch_cuda",
+    "envdoctor_probes.mapped:mapped_libraries",
 )

@@ -91,12 +91,12 @@ def parse_hierarchical_limit(text: str) -> Optional[int]:
     return None
 
 
-def read_limits(tree: Tree) -> Limits:
-    """Read the limits that hold for this process."""
+def read_limits(tree: Tree, process: str = "self") -> Limits:
+    """Read the limits that hold for a process: this one, or another by its number."""
     notes = Notes(tree)
     try:
         mounts = parse_mounts(tree.text("/proc/self/mountinfo"))
-        groups = parse_cgroup(tree.text("/proc/self/cgroup"))
+        groups = parse_cgroup(tree.text(f"/proc/{process}/cgroup"))
     except OSError as error:
         reason = f"control groups cannot be read: {why(error)}"
         return Limits(unknown=dict.fromkeys(("version", "cpus", "memory", "memory_used"), reason))

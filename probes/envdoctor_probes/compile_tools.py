@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import Dict, Mapping, Optional, Sequence
+from typing import Dict, Optional, Sequence
 
 from envdoctor.facts.torch import CompileTools
 from envdoctor.probe import Context, probe
+from envdoctor_probes.executables import compiler
 from envdoctor_probes.metadata import Listing, installed, listings, read_text
 from envdoctor_probes.modules import find_everywhere
 
@@ -27,26 +28,6 @@ def compile_tools(context: Context) -> CompileTools:
         triton_version=_triton(listed, unknown),
         unknown=unknown,
     )
-
-
-def compiler(
-    variable: str, names: Sequence[str], environ: Mapping[str, str], unknown: Dict[str, str], field: str
-) -> Optional[str]:
-    """Give the compiler's path: what the variable names is used and nothing else, else the first of ``names``."""
-    chosen = environ.get(variable, "").split()
-    for name in chosen[:1] or names:
-        path = which(name, environ)
-        if path:
-            return path
-    unknown[field] = f"{variable}={chosen[0]} is not an executable" if chosen else f"no {', '.join(names)} on PATH"
-    return None
-
-
-def which(name: str, environ: Mapping[str, str]) -> Optional[str]:
-    """Find an executable as a shell with this environment would."""
-    folders = [""] if os.sep in name else environ.get("PATH", os.defpath).split(os.pathsep)
-    paths = (os.path.join(folder, name) for folder in folders)
-    return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)
 
 
 def _headers(context: Context, unknown: Dict[str, str]) -> Optional[str]:

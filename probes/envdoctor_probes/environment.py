@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Mapping, Tuple
 
 from envdoctor.facts.host import Environment, Variable
 from envdoctor.probe import Context, probe
+from envdoctor_probes.running import parse_environ, pid_of, refusal
+from envdoctor_probes.secret_words import LONGEST_VALUE, without_secrets
+from envdoctor_probes.tree import Tree
 
-__all__ = ["clean_value", "environment", "is_collected", "select_variables"]
+__all__ = ["LONGEST_VALUE", "clean_value", "environment", "is_collected", "select_variables"]
 
 PREFIXES = (
     "NCCL_", "TORCH", "PYTORCH_", "TRITON_", "CUDA_", "CUDNN_", "CUBLAS", "NVIDIA_", "OMP_", "GOMP_", "MKL_",
@@ -22,20 +24,29 @@ NAMES = frozenset((
     "USE_LIBUV", "DISABLE_PTXAS_OPT", "_CUDA_COMPAT_PATH", "PIP_CONSTRAINT", "PIP_EXTRA_INDEX_URL",
     "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "TMPDIR", "MALLOC_CONF", "GPU_DEVICE_ORDINAL",
 ))  # fmt: skip
-LONGEST_VALUE = 4096
-
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL|AUTH")
-# Up to the last @: a password may hold anything, and hiding a path too much is better than a word too little.
-_URL_USER = re.compile(r"(?<=://)\S*@")
-_PLAIN_USER = re.compile(r"[^\s:/@,;='\"]+:(?!//)\S*@(?=[\w.\[-])")
-_QUERY_SECRET = re.compile(r"(?i)([?&;][\w.-]*(?:token|secret|password|key|credential|auth|sig)[\w.-]*=)[^&\s]+")
 
 
 @probe()
 def environment(context: Context) -> Environment:
-    """Collect the listed variables of the patient's environment and count the others."""
+    """Collect the listed variables of the patient's environment, or of a running job's, and count the others."""
+    pid = pid_of(context)
+    if pid is not None:
+        return _of_job(Tree(context.roots), pid)
     variables = select_variables(context.environ)
     return Environment(variables=variables, names_not_collected=len(context.environ) - len(variables))
+
+
+def _of_job(tree: Tree, pid: int) -> Environment:
+    """Read what a process was started with; what it has set for itself since does not show."""
+    path = f"/proc/{pid}/environ"
+    try:
+        environ = parse_environ(tree.text(path))
+    except OSError as error:
+        reason = refusal(error, path, pid, tree)
+        return Environment(unknown={"variables": reason, "names_not_collected": reason})
+    variables = select_variables(environ)
+    sources = dict.fromkeys(("variables", "names_not_collected"), path)
+    return Environment(sources, {}, variables, len(environ) - len(variables))
 
 
 def select_variables(environ: Mapping[str, str]) -> Tuple[Variable, ...]:
@@ -49,11 +60,6 @@ def is_collected(name: str) -> bool:
 
 
 def clean_value(name: str, value: str) -> Variable:
-    """Take out what can be a secret: all of it by the variable's name, else the credentials inside it."""
-    if _SECRET_NAME.search(name.upper()):
-        return Variable(name, "***", redacted=True)
-    cleaned = _QUERY_SECRET.sub(r"\1***", _PLAIN_USER.sub("***@", _URL_USER.sub("***@", value)))
-    redacted = cleaned != value
-    if len(cleaned) > LONGEST_VALUE:
-        cleaned = f"{cleaned[:LONGEST_VALUE]}… ({len(cleaned) - LONGEST_VALUE} more characters)"
+    """Take out what can be a secret, and say whether there was something."""
+    cleaned, redacted = without_secrets(name, value)
     return Variable(name, cleaned, redacted=redacted)

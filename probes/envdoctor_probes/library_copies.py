@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from envdoctor.facts.libraries import Copy
 from envdoctor_probes.elf import Elf, ElfError
 from envdoctor_probes.library_names import library_of
 from envdoctor_probes.metadata import Installed, read_text
 from envdoctor_probes.records import parse_record, read_record
+from envdoctor_probes.toolkit_versions import parse_header_version
 
-__all__ = ["Owner", "bundled_files", "copy_of", "owners", "parse_header_version"]
+__all__ = ["Owner", "bundled_files", "copy_of", "owners"]
 
 _IN_NAME = re.compile(r"\.so\.(\d+(?:\.\d+)+)$")
 _HEADERS = {
@@ -86,12 +87,6 @@ def _by_header(path: str, name: str) -> Optional[str]:
     folder = os.path.join(os.path.dirname(os.path.dirname(path)), "include")
     text = read_text(os.path.join(folder, header)) if header and "/nvidia/" in path else None
     return parse_header_version(text, macros) if text else None
-
-
-def parse_header_version(text: str, macros: Tuple[str, ...]) -> Optional[str]:
-    """Read ``#define CUDNN_MAJOR 9`` and its like; None when one is missing."""
-    found = dict(re.findall(r"^#define\s+(\w+)\s+(\d+)", text, re.MULTILINE))
-    return ".".join(found[each] for each in macros) if macros and all(each in found for each in macros) else None
 
 
 def _by_content(path: str, name: str) -> Optional[str]:

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
+from envdoctor.facts.libraries import stem_of
+
 __all__ = ["FUNCTIONS", "LATE", "LIBRARIES", "Library", "library_of"]
 
 
@@ -55,10 +57,9 @@ LATE: Tuple[Tuple[str, str], ...] = (
 )
 # One pass over a string table finds the names of every library's functions.
 FUNCTIONS = "(?:{})\\w*".format("|".join(each.functions for each in LIBRARIES if each.functions)).encode()
-_FILE = re.compile(r"(lib[\w+-]+?)(?:-[0-9a-f]{8})?\.so(?:\.|$)")
 
 
 def library_of(file_name: str) -> Optional[Library]:
     """Give the ledger's library that a file or soname is a copy of; a hash that auditwheel added is passed over."""
-    match = _FILE.match(file_name)
-    return next((each for each in LIBRARIES if match and each.stem == match.group(1)), None)
+    stem = stem_of(file_name)
+    return next((each for each in LIBRARIES if each.stem == stem), None)

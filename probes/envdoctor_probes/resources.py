@@ -9,6 +9,7 @@ from typing import Dict, List, Optional, Tuple
 from envdoctor.facts.host import Resources
 from envdoctor.probe import Context, probe
 from envdoctor_probes.cgroups import read_limits
+from envdoctor_probes.running import process_of
 from envdoctor_probes.tree import Notes, Tree, why
 
 __all__ = ["parse_cpu_list", "parse_cpu_model", "parse_limits", "parse_meminfo", "resources"]
@@ -32,26 +33,26 @@ _LIMITS = (
 
 @probe()
 def resources(context: Context) -> Resources:
-    """Say how much of the machine this process may use."""
-    notes = Notes(Tree(context.roots))
-    _read_cpus(notes)
+    """Say how much of the machine this process may use, or the running job that the doctor was asked about."""
+    notes, process = Notes(Tree(context.roots)), process_of(context)
+    _read_cpus(notes, process)
     _read_memory(notes)
-    _read_cgroups(notes)
+    _read_cgroups(notes, process)
     _read_shm(notes)
-    _read_process_limits(notes)
+    _read_process_limits(notes, process)
     fact: Resources = notes.into(Resources)
     return fact
 
 
-def _read_cpus(notes: Notes) -> None:
+def _read_cpus(notes: Notes, process: str) -> None:
     notes.read("cpu_model", "/proc/cpuinfo", parse_cpu_model)
     notes.read("cpus_online", "/sys/devices/system/cpu/online", _count)
     if "cpus_online" not in notes.values:  # gVisor and some sandboxes hide /sys
         notes.read("cpus_online", "/proc/cpuinfo", lambda text: len(re.findall(r"(?m)^processor\s*:", text)) or None)
-    if notes.tree.live and hasattr(os, "sched_getaffinity"):
+    if notes.tree.live and process == "self" and hasattr(os, "sched_getaffinity"):
         notes.put("cpus_affinity", len(os.sched_getaffinity(0)))
         return
-    notes.read("cpus_affinity", "/proc/self/status", _allowed)
+    notes.read("cpus_affinity", f"/proc/{process}/status", _allowed)
     online, allowed = notes.values.get("cpus_online"), notes.values.get("cpus_affinity")
     if online and allowed:  # the kernel also lists CPUs that could be plugged in
         notes.values["cpus_affinity"] = min(online, allowed)
@@ -104,8 +105,8 @@ def parse_meminfo(text: str) -> Dict[str, int]:
     return {name: int(kib) // 1024 for name, kib in rows}
 
 
-def _read_cgroups(notes: Notes) -> None:
-    limits = read_limits(notes.tree)
+def _read_cgroups(notes: Notes, process: str) -> None:
+    limits = read_limits(notes.tree, process)
     fields = (
         ("cgroup_version", "version", limits.version),
         ("cpus_cgroup_limit", "cpus", None if limits.cpus is None else round(limits.cpus, 3)),
@@ -139,8 +140,9 @@ def _read_shm(notes: Notes) -> None:
         notes.miss(each, reason)
 
 
-def _read_process_limits(notes: Notes) -> None:
-    rows = _limits_of_this_process() if notes.tree.live else parse_limits(notes.tree.text_or("/proc/self/limits"))
+def _read_process_limits(notes: Notes, process: str) -> None:
+    live = notes.tree.live and process == "self"
+    rows = _limits_of_this_process() if live else parse_limits(notes.tree.text_or(f"/proc/{process}/limits"))
     for row, _, fields, unit in _LIMITS:
         for field, value in zip(fields, rows.get(row, (None, None))):  # noqa: B905 - strict is newer than 3.8
             if field and value is None:

@@ -9,17 +9,19 @@ from envdoctor.facts.driver import CudaRuntime, DriverFiles, KernelModule
 from envdoctor.facts.gpu import PciBus
 from envdoctor.facts.nvml import GpuState, XidEvent
 from envdoctor.facts.torch import DamagedFile
+from envdoctor.ledger import complete
 from envdoctor.outcome import Absent, Got, Outcome
 from envdoctor.plan import BUILT_IN
 from envdoctor.snapshot import ProbeResult, Snapshot, Target
-from tests.demo_machines import cards, stacks
+from tests.demo_machines import around, cards, stacks
 from tests.demo_machines import hardware as hw
 from tests.demo_machines.ledger import ledger
 
 NOT_ASKED = "no NVIDIA device node: the driver is not asked"
 NVML_NOT_ASKED = "no NVIDIA device node: asking NVML could create one"
 CREATED = "2026-03-30T08:14:22+00:00"
-LIVE = {"nvidia_smi", "cuda_driver", "cuda_runtime", "torch_import", "torch_cuda", "torch_settings"}
+LIVE = {"nvidia_smi", "cuda_driver", "cuda_runtime", "torch_import", "torch_cuda", "torch_settings",
+        "mapped_libraries"}  # fmt: skip
 SECONDS = {
     "packages": 0.031, "torch_files": 0.044, "torch_build": 0.012, "driver_files": 0.006, "nvidia_smi": 0.38,
     "libraries": 0.118, "gpu_state": 0.062, "gpu_fabric": 0.094, "kernel_log": 0.005,
@@ -29,15 +31,17 @@ SECONDS = {
 
 def record(*facts: Fact, absent: dict[str, str] | None = None, seconds: float = 2.4, python: str = "") -> Snapshot:
     """Give the snapshot of a machine: every planned probe answered, or was absent for the reason given."""
-    by_key = {key_of(type(each)): each for each in facts}
-    absent = absent or {}
+    own = {key_of(type(each)): each for each in facts}
+    by_key = {key_of(type(each)): each for each in around.everything(own)} | own
+    absent = {"job": around.NO_JOB, **(absent or {})}
     probes = tuple(
         ProbeResult(each.name, each.fact, _outcome(each.fact, absent), 0.0 if each.fact in absent else
                     SECONDS.get(each.fact, 0.002))
         for each in BUILT_IN if each.fact in by_key or each.fact in absent
     )  # fmt: skip
     target = Target(python=python)
-    return Snapshot(target, "standard", CREATED, by_key, probes, elapsed_seconds=seconds, overhead_seconds=0.3)
+    snapshot = Snapshot(target, "standard", CREATED, by_key, probes, elapsed_seconds=seconds, overhead_seconds=0.3)
+    return complete(snapshot)
 
 
 def _outcome(fact: str, absent: dict[str, str]) -> Outcome:
@@ -57,6 +61,7 @@ def h100x8_healthy() -> Snapshot:
         hw.environment(CUDA_DEVICE_ORDER="PCI_BUS_ID", OMP_NUM_THREADS="14"),
         hw.bus("2330", slots, nvswitches=("07", "08", "09", "0a")), cards.state(cards.H100, slots, driver, "13.0"),
         cards.fabric(8, links=18, switch=True), cards.QUIET_LOG,
+        around.fabric(rails=8, numa_nodes=2, dmabuf=True),
         hw.nodes(8, nvswitches=4), hw.module(driver, flavor="open", fabric_manager=True), hw.driver_files(driver),
         hw.smi(driver, "13.0", name, 8, 81559, "9.0"), hw.libcuda(driver, "13.0", name, 8, 81079, "9.0"),
         hw.cudart(runtime, "12.8", "13.0", 8), stacks.packages(prefix, python, installed), stacks.path(site),
@@ -170,7 +175,7 @@ def broken_import() -> Snapshot:
         ledger(site, stacks.CU128, installed, glibc="2.35", glibcxx="3.4.30"),
         stacks.import_error(failed, f"{site}/torch/__init__.py, line 442, in <module>", 0.41),
         stacks.tools("3.5.0", "3.10"),
-        absent={"torch_cuda": "torch was not imported", "torch_settings": "torch was not imported"},
+        absent=dict.fromkeys(("torch_cuda", "torch_settings", "mapped_libraries"), "torch was not imported"),
         seconds=1.4, python=f"{prefix}/bin/python",
     )  # fmt: skip
 
