@@ -182,6 +182,15 @@ class Report:
         return sum(check.status is status for check in self.checks)
 
 
+MOST_IN_TITLE = 140
+
+
+def headline(words: str) -> str:
+    """Give the first line of somebody's words, short enough for a title."""
+    line = words.strip().partition("\n")[0]
+    return line if len(line) <= MOST_IN_TITLE else f"{line[: MOST_IN_TITLE - 3]}..."
+
+
 def field_names(kind: type) -> tuple[str, ...]:
     """Name the fields of a dataclass in order."""
     return tuple(each.name for each in fields(kind))

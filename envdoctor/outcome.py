@@ -54,8 +54,9 @@ class Crashed:
 class TimedOut:
     """No answer within the deadline.
 
-    ``hung`` is true only with two samples of the same stack and no CPU, I/O or page-fault progress between
-    them; a slow process that still works is not hung. ``unkillable``: SIGKILL did not end it.
+    ``hung`` is true only for a process that a signal has stopped, or with two samples of the same stack and no
+    CPU, I/O or page-fault progress between them; a slow process that still works is not hung. ``unkillable``:
+    SIGKILL did not end it.
     """
 
     reason: str

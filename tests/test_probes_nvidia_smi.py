@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from envdoctor_probes.nvidia_smi import nvidia_smi, parse_header, parse_query
@@ -25,7 +26,9 @@ OLD_DRIVER = 'Field "compute_cap" is not a valid field to query.\n\n'
 MISMATCH = "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 550.90\n"
 
 
-def ask(tmp_path: Path, *answers: Ran, node: bool = True) -> tuple[NvidiaSmi, list[list[str]]]:
+def ask(
+    tmp_path: Path, *answers: Ran, node: bool = True, emit: Callable[[dict[str, Any]], None] = lambda _: None
+) -> tuple[NvidiaSmi, list[list[str]]]:
     """Run the probe on a PATH with an nvidia-smi that gives these answers in turn; also give the commands."""
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
@@ -36,12 +39,12 @@ def ask(tmp_path: Path, *answers: Ran, node: bool = True) -> tuple[NvidiaSmi, li
     left = list(answers)
 
     def run(argv: Sequence[str], seconds: float) -> Ran:
-        assert 0 < seconds < 10
+        assert seconds > 10, "the probe's own deadline comes first, so that a hang is told as one"
         commands.append(list(argv))
         return left.pop(0)
 
     roots = Roots(dev=str(tmp_path / "dev"))
-    fact = nvidia_smi.collect(Context(roots=roots, environ={"PATH": str(tmp_path)}, run=run))
+    fact = nvidia_smi.collect(Context(roots=roots, environ={"PATH": str(tmp_path)}, run=run, emit=emit))
     assert isinstance(fact, NvidiaSmi)
     return fact, commands
 
@@ -69,18 +72,20 @@ def test_failure_keeps_exit_code_and_words(tmp_path: Path) -> None:
     assert "version mismatch" in fact.unknown["driver_version"]
 
 
-def test_hang_is_told_as_such(tmp_path: Path) -> None:
-    """No answer in time: no exit code, and the reason says how long it was waited for."""
-    fact, _ = ask(tmp_path, Ran(None, "", "", 0, 9.0))
-    assert (None, "nvidia-smi did not answer within 9 s") == (fact.exit_code, fact.unknown["gpus"])
+def test_end_of_the_run_is_told_as_such(tmp_path: Path) -> None:
+    """Cut short because the whole run's time is over: no exit code, and the reason says how long it was waited for."""
+    fact, _ = ask(tmp_path, Ran(None, "", "", 0, 3.0))
+    assert (None, "nvidia-smi did not answer within 3 s") == (fact.exit_code, fact.unknown["gpus"])
 
 
-def test_garbage_is_unknown_with_its_words(tmp_path: Path) -> None:
+def test_garbage_is_a_failure_and_its_words_are_kept(tmp_path: Path) -> None:
     """An answer that is no table is not read as "no GPU"."""
-    fact, _ = ask(tmp_path, Ran(0, "\x00\x01 rubbish\n"), Ran(0, "rubbish"))
-    assert (None, ()) == (fact.driver_version, fact.gpus)
-    assert {"gpus", "cuda_version"} <= set(fact.unknown)
-    assert "rubbish" in fact.words
+    said: list[NvidiaSmi] = []
+    with pytest.raises(ValueError, match=r"nvidia-smi gave no row of the query: '.*rubbish'"):
+        ask(tmp_path, Ran(0, "\x00\x01 rubbish\n"), emit=lambda event: said.append(event.get("fact")))
+    (fact,) = filter(None, said)
+    assert (None, (), True) == (fact.driver_version, fact.gpus, "rubbish" in fact.words)
+    assert {"gpus", "cuda_version", "driver_version"} == set(fact.unknown)
 
 
 def test_words_are_bounded(tmp_path: Path) -> None:
@@ -126,7 +131,7 @@ def test_every_generation_of_the_header_is_read(text: str, expected: tuple[str |
     assert expected == parse_header(text)
 
 
-@pytest.mark.parametrize("text", ["No devices were found\n", "0, a\n", "x, a, b, 1, 2\n", "0, a, b, lots, 8.0\n"])
+@pytest.mark.parametrize("text", ["0, a\n", "x, a, b, 1, 2\n", "0, a, b, lots, 8.0\n"])
 def test_query_that_is_none_is_an_error(text: str) -> None:
     """Rows of the wrong shape are refused, so that the caller keeps the words."""
     with pytest.raises(ValueError, match=r"."):
@@ -134,5 +139,5 @@ def test_query_that_is_none_is_an_error(text: str) -> None:
 
 
 def test_empty_query_is_no_gpu() -> None:
-    """A driver without a card answers with nothing."""
-    assert (None, ()) == parse_query("\n")
+    """A driver without a card answers with nothing, or says so."""
+    assert [(None, ()), (None, ())] == [parse_query("\n"), parse_query("No devices were found\n")]

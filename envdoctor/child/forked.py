@@ -122,7 +122,7 @@ class Forked:
 
     def look_closely(self) -> None:
         """Look at the process once more before it is killed: whether it hung, and what the kernel says of it."""
-        self._hung = self._did_nothing()
+        self._hung = bool(self.stopped_by) or self._did_nothing()
         found = {"state": vitals.state(self.pid), "waits_in": vitals.waits_in(self.pid)}
         self._evidence = {name: value for name, value in found.items() if value}
 

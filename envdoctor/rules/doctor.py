@@ -6,14 +6,14 @@ import shlex
 from collections.abc import Iterator
 
 from envdoctor.facts.run import ProbeEnd, ProbeRun
-from envdoctor.finding import Command, Evidence, Finding, Fix, Safety, Severity
+from envdoctor.finding import Command, Evidence, Finding, Fix, Safety, Severity, headline
 from envdoctor.rule import rule
 
 # Questions asked in a process that imports torch: a finding about the import says what happened there, and why.
 ASKED_OF_TORCH = frozenset({"torch-import", "torch-cuda", "torch-settings"})
 IMPORT_FINDINGS = ("torch-import-crashes", "torch-import-hangs", "torch-import-fails", "torch-install-damaged")
 DRIVER_FINDINGS = ("driver-library-mismatch", "gpu-lost", "xid-errors", "gpu-hardware-fault")
-ASKED_OF_DRIVER = frozenset({"cuda-driver", "cuda-runtime", "nvidia-smi", "nvml"})
+ASKED_OF_DRIVER = frozenset({"cuda-driver", "cuda-runtime", "nvidia-smi", "gpu-state", "gpu-fabric"})
 LONGEST_WORDS = 600
 
 
@@ -43,7 +43,7 @@ def probe_crashed(run: ProbeRun) -> Iterator[Finding]:
         if end.outcome in {"crashed", "failed"} and end.was_asked:
             how = "died" if end.outcome == "crashed" else "stopped with an error"
             yield Finding(
-                f"The question {end.name} {how}: {end.reason}",
+                f"The question {end.name} {how}: {headline(end.reason)}",
                 _last_words(end),
                 evidence=(_outcome(end),),
                 fixes=(_ask_again(end),),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from envdoctor.facts.packages import Packages
 from envdoctor.facts.run import ProbeEnd, ProbeRun
 from envdoctor.facts.torch import TorchBuild, TorchImport
-from envdoctor.finding import Command, Evidence, Finding, Fix, Safety, Severity, see
+from envdoctor.finding import Command, Evidence, Finding, Fix, Safety, Severity, headline, see
 from envdoctor.remedy import repair
 from envdoctor.remedy.install import install_plain
 from envdoctor.remedy.installer import quoted
@@ -25,7 +25,6 @@ CAUSES = (
     "duplicate-openmp-runtime", "multiple-cudnn", "numpy2-abi", "triton-torch-mismatch", "conda-channel-mix",
     "conda-pip-mix", "cgroup-memory-low", "open-files-limit-low",
 )  # fmt: skip
-MOST_IN_TITLE = 140
 PROBE = "torch-import"
 SIGNALS = {
     "SIGILL": "The processor does not know an instruction: this build is for a newer one.",
@@ -68,15 +67,10 @@ def torch_import_fails(torch: TorchImport, packages: Packages | None, build: Tor
     evidence += [see(torch, "earlier_errors", "after", each) for each in torch.earlier_errors[:2]]
     evidence += _printed(torch)
     yield Finding(
-        f"PyTorch does not import: {_short(said)}",
+        f"PyTorch does not import: {headline(said)}",
         evidence=tuple(evidence),
         fixes=_ways_out(" ".join((torch.error or "", *torch.earlier_errors)), packages, build),
     )
-
-
-def _short(text: str) -> str:
-    line = text.strip().partition("\n")[0]
-    return line if len(line) <= MOST_IN_TITLE else f"{line[: MOST_IN_TITLE - 3]}..."
 
 
 def _printed(torch: TorchImport) -> list[Evidence]:
@@ -149,7 +143,7 @@ def torch_import_crashes(run: ProbeRun, packages: Packages | None) -> Iterator[F
     if end.outcome != "crashed":
         return
     yield Finding(
-        f"Importing PyTorch kills the process: {_short(end.reason)}",
+        f"Importing PyTorch kills the process: {headline(end.reason)}",
         SIGNALS.get(end.signal, ""),
         (see(run, "probes", "import torch ended", end.reason), *_stack(run, end)),
         (_look(packages), *(repair.again(packages, ("torch",)) if packages else ())),
@@ -169,7 +163,7 @@ def torch_import_hangs(run: ProbeRun, packages: Packages | None) -> Iterator[Fin
 
     ## How it is detected
     torch is imported once in a process of its own with a deadline. When it passes, the stack and the process's counters
-    are sampled twice.
+    are sampled twice. A process that a signal has stopped counts too.
 
     ## What to do
     Look at the line. It waits for a lock, a network file system, a driver call, or a module of yours that runs at
@@ -184,7 +178,7 @@ def torch_import_hangs(run: ProbeRun, packages: Packages | None) -> Iterator[Fin
     if not end.hung:
         raise Unknown(f"the import was still at work: {end.reason}")
     yield Finding(
-        f"Importing PyTorch hangs: {_short(end.reason)}",
+        f"Importing PyTorch hangs: {headline(end.reason)}",
         "Not even SIGKILL ended it: it is stuck inside the kernel, mostly in a driver." if end.unkillable else "",
         (see(run, "probes", "import torch", end.reason), *_stack(run, end)),
         (_look(packages, seconds=60),),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import replace
 from typing import List, Optional, Tuple
 
@@ -16,7 +15,7 @@ from envdoctor_probes.tree import Tree
 __all__ = ["nvidia_smi", "parse_header", "parse_query"]
 
 _FIELDS = ("index", "name", "driver_version", "memory.total", "compute_cap")
-_SECONDS = 9.0  # for all calls together: below the probe's own deadline, so that the answer tells of the hang
+_SECONDS = 60.0  # beyond the probe's own deadline: a hang is the supervisor's to tell, no answer of ours
 _WORDS = 2000
 
 
@@ -27,26 +26,24 @@ def nvidia_smi(context: Context) -> NvidiaSmi:
     path = find_program(Tree(context.roots), "nvidia-smi", context.environ)
     if path is None:
         raise NotThere("no nvidia-smi on PATH")
-    until = time.monotonic() + _SECONDS
-    fact = _queried(context, path, until)
+    fact = _queried(context, path)
     context.so_far(fact)
-    if fact.exit_code != 0:
-        return fact
-    return _with_header(context, fact, until)
+    return _with_header(context, fact) if fact.exit_code == 0 else fact
 
 
-def _queried(context: Context, path: str, until: float) -> NvidiaSmi:
-    ran = _run(context, _query(path, _FIELDS), until)
+def _queried(context: Context, path: str) -> NvidiaSmi:
+    ran = _run(context, _query(path, _FIELDS))
     if ran.exit_code not in (0, None) and "compute_cap" in ran.stdout + ran.stderr:
-        ran = _run(context, _query(path, _FIELDS[:-1]), until)  # drivers before 510 do not know that field
+        ran = _run(context, _query(path, _FIELDS[:-1]))  # drivers before 510 do not know that field
     words = (ran.stdout + ran.stderr)[:_WORDS]
     fact = NvidiaSmi(path=path, exit_code=ran.exit_code, words=words)
     if ran.exit_code != 0:
         return replace(fact, unknown=_nothing(_how_it_ended(ran)))
     try:
         driver, gpus = parse_query(ran.stdout)
-    except ValueError as error:
-        return replace(fact, unknown=_nothing(f"its answer is not understood: {error}"))
+    except ValueError as error:  # its words are kept; that they are no answer is a failure
+        context.so_far(replace(fact, unknown=_nothing(str(error))))
+        raise
     return replace(fact, driver_version=driver, gpus=gpus)
 
 
@@ -54,9 +51,9 @@ def _query(path: str, fields: Tuple[str, ...]) -> List[str]:
     return [path, "--query-gpu=" + ",".join(fields), "--format=csv,noheader,nounits"]
 
 
-def _run(context: Context, argv: List[str], until: float) -> Ran:
+def _run(context: Context, argv: List[str]) -> Ran:
     with context.calling("nvidia-smi"):
-        return context.run(argv, max(0.5, until - time.monotonic()))
+        return context.run(argv, _SECONDS)
 
 
 def _how_it_ended(ran: Ran) -> str:
@@ -78,12 +75,14 @@ def parse_query(text: str) -> Tuple[Optional[str], Tuple[SmiGpu, ...]]:
 
     What nvidia-smi writes in brackets (``[N/A]``) is not known. The driver's version is the first row's.
     """
+    if text.strip() == "No devices were found":
+        return None, ()
     rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.strip()]
     driver: Optional[str] = None
     gpus: List[SmiGpu] = []
     for row in rows:
         if len(row) not in (len(_FIELDS), len(_FIELDS) - 1) or not row[0].isdigit():
-            raise ValueError(f"no row of the query: {','.join(row)[:200]!r}")
+            raise ValueError(f"nvidia-smi gave no row of the query: {','.join(row)[:100]!r}")
         _, name, version, memory = row[:4]
         driver = driver or _said(version)
         size = _said(memory)
@@ -95,8 +94,8 @@ def _said(cell: str) -> Optional[str]:
     return None if not cell or cell.startswith("[") else cell
 
 
-def _with_header(context: Context, fact: NvidiaSmi, until: float) -> NvidiaSmi:
-    ran = _run(context, [fact.path or "nvidia-smi"], until)
+def _with_header(context: Context, fact: NvidiaSmi) -> NvidiaSmi:
+    ran = _run(context, [fact.path or "nvidia-smi"])
     driver, cuda = parse_header(ran.stdout) if ran.exit_code == 0 else (None, None)
     unknown = dict(fact.unknown)
     if cuda is None:
