@@ -25,6 +25,7 @@ EMPTY = "the selection is empty: --only and --skip leave no rule to run"
 @click.command("check", short_help="Collect, examine, report.")
 @click.option("--level", type=OneOf("level", LEVELS), help="How deep to look. [default: standard]")
 @click.option("--python", metavar="PATH", help="Diagnose another interpreter, in which envdoctor is not installed.")
+@click.option("--pid", type=click.IntRange(min=1), metavar="N", help="Diagnose a job that runs: what it has loaded.")
 @click.option("--from", "from_", metavar="FILE", help="Judge a saved snapshot or report instead; - is stdin.")
 @click.option(
     "--only", multiple=True, metavar="ID|GROUP", shell_complete=complete_ids, help="Run these rules alone. Repeatable."

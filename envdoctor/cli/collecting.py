@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envdoctor.cli import streams
 from envdoctor.facts import key_of
 from envdoctor.plan import for_level
 
@@ -64,6 +65,8 @@ def _patient(given: Mapping[str, Any], planned: tuple[Planned, ...]) -> tuple[Pa
     options: dict[str, Any] = {}
     if given.get("python"):
         options["python"] = interpreter(given["python"])
+    if given.get("pid"):
+        options |= of_process(given)
     if given.get("root"):
         options["roots"] = Roots.under(os.path.abspath(given["root"]))  # noqa: PTH100 - links are part of a recording
     patient = Patient(**options)
@@ -104,6 +107,27 @@ def read(source: str, catalogue: Catalogue) -> Snapshot:
         raise click.UsageError(f"--from: {error}; {EXPECTED}") from None
 
 
+def of_process(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Say who is examined for ``--pid``: the Python that the process runs, as it was started, where that may be."""
+    from envdoctor.running import NoProcess, look
+
+    pid, named = given["pid"], interpreter(given["python"]) if given.get("python") else None
+    if given.get("root"):  # what runs there cannot be started here
+        return {"key": f"process {pid}", "options": {"pid": pid}}
+    try:
+        found = look(pid)
+    except NoProcess as error:
+        raise click.UsageError(f"--pid: {error}") from None
+    if found.why:
+        streams.notice(
+            f"envdoctor: process {pid}: {found.why}; torch and packages are those of {named or 'this Python'}"
+        )
+    same = found.python is not None and named in {None, found.python}
+    asked = {"python": named or found.python, "environ": found.environ, "cwd": found.cwd}
+    options = {"pid": pid, "job_python": same, "job_python_why": found.why}
+    return {"key": f"process {pid}", "options": options, **{k: v for k, v in asked.items() if v is not None}}
+
+
 def interpreter(path: str) -> str:
     """Give the absolute path of the Python that ``--python`` names; one that cannot be run is a usage error."""
     found = shutil.which(path)
@@ -115,7 +139,7 @@ def interpreter(path: str) -> str:
 
 def check_source(given: Mapping[str, Any]) -> None:
     """Refuse options that contradict each other: facts from a file cannot be collected otherwise."""
-    for option in ("python", "root", "level", "timeout"):
+    for option in ("python", "pid", "root", "level", "timeout"):
         if given["from_"] and given[option]:
             raise click.UsageError(f"--{option} says how to collect, and --from reads what was collected: use one")
     if given["root"] and not Path(given["root"]).is_dir():

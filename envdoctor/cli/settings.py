@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envdoctor import config as configuration
-from envdoctor.diagnose import Selection
-from envdoctor.finding import Ignored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from envdoctor.cli.catalogue import Catalogue
     from envdoctor.config import Config
+    from envdoctor.diagnose import Selection
+    from envdoctor.finding import Ignored
 
 SECONDS = {"quick": 15.0, "standard": 120.0, "deep": 120.0}
+
+
+def _every_rule() -> Selection:
+    from envdoctor.diagnose import Selection
+
+    return Selection()
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Settings:
     level: str = "standard"
     fail_on: str = "error"
     timeout: float = 120.0
-    selection: Selection = field(default_factory=Selection)
+    selection: Selection = field(default_factory=_every_rule)
     notes: tuple[str, ...] = ()
 
 
@@ -43,6 +49,8 @@ def configured(file: str | None) -> Config:
 
 def settle(given: Mapping[str, Any], catalogue: Catalogue) -> Settings:
     """Put options over configuration over defaults. Raises ``click.UsageError`` for a name that is not known."""
+    from envdoctor.diagnose import Selection
+
     config = configured(given.get("config"))
     ignore, notes = _ignored(config, given.get("ignore", ()), catalogue)
     level = given.get("level") or config.level or "standard"
@@ -60,6 +68,8 @@ def settle(given: Mapping[str, Any], catalogue: Catalogue) -> Settings:
 
 def _ignored(config: Config, given: Iterable[str], catalogue: Catalogue) -> tuple[dict[str, Ignored], tuple[str, ...]]:
     """Give what is ignored, by whom and why, and what is to be said about ignores that no longer hold."""
+    from envdoctor.finding import Ignored
+
     ignored: dict[str, Ignored] = {}
     notes: list[str] = []
     today = dt.datetime.now().astimezone().date()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("--share", is_flag=True, help="Replace what names people and machines by labels; list what was replaced.")
 @click.option("--level", type=OneOf("level", LEVELS), help="How deep to look. [default: standard]")
 @click.option("--python", metavar="PATH", help="Diagnose another interpreter, in which envdoctor is not installed.")
+@click.option("--pid", type=click.IntRange(min=1), metavar="N", help="Diagnose a job that runs: what it has loaded.")
 @click.option("--from", "from_", metavar="FILE", help="Take a saved snapshot or report instead; - is stdin.")
 @click.option("--timeout", type=Seconds(), help="Limit of the whole run in seconds. [default: 120; quick 15]")
 @click.option("--config", metavar="FILE", help="Read this configuration file instead of the nearest one.")
