@@ -28,7 +28,8 @@ class Patient:
     """An interpreter on this machine and what surrounds it. Without arguments: our own, as we are ourselves.
 
     ``payload`` maps further top-level names to the directories in which the patient finds them: they need not be
-    installed there. ``options`` reach every probe as ``Context.options``.
+    installed there. ``options`` reach every probe as ``Context.options``. ``key`` is its name in a report, where it
+    has one of its own.
     """
 
     python: str = field(default_factory=lambda: sys.executable)
@@ -37,6 +38,7 @@ class Patient:
     cwd: str | None = None
     payload: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    key: str = ""
 
     @property
     def is_ours(self) -> bool:
@@ -47,7 +49,7 @@ class Patient:
         """Give the name under which a report shows this patient."""
         from envdoctor.snapshot import Target
 
-        return Target("this" if self.is_ours else self.python, "interpreter", self.python)
+        return Target(self.key or ("this" if self.is_ours else self.python), "interpreter", self.python)
 
     def argv(self) -> list[str]:
         """Give the command line: it writes no bytecode into the patient, and tells where it crashed."""

@@ -44,6 +44,7 @@ ARROWS: dict[str, set[str] | None] = {
     "rules": {"facts", "finding", "knowledge", "remedy", "rule"},
     "diagnose": {"facts", "finding", "outcome", "plan", "rule", "rules", "snapshot"},
     "ledger": {"facts", "snapshot"},
+    "running": set(),
     "rewrite": {"facts", "finding", "outcome", "snapshot"},
     "redact": {"facts", "finding", "rewrite", "snapshot"},
     "demo": {"facts", "outcome", "snapshot"},

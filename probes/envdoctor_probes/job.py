@@ -39,13 +39,21 @@ def job(context: Context) -> Job:
     reader = Reader(notes, pid)
     reader.read_all()
     notes.put("ended", _has_ended(notes, started, pid))
-    if isinstance(context.options.get("job_python"), bool):
-        notes.put("same_python", context.options["job_python"])
+    _read_python(notes, context)
     for each in _FIELDS if notes.values["ended"] else ():
         if each not in notes.values:
             notes.miss(each, f"process {pid} has ended")
     fact: Job = notes.into(facts.Job)
     return fact
+
+
+def _read_python(notes: Notes, context: Context) -> None:
+    """Say whether the doctor has started the job's own Python for the other probes; it knows, for it chose."""
+    same, reason = context.options.get("job_python"), context.options.get("job_python_why")
+    if isinstance(same, bool):
+        notes.put("same_python", same)
+    if same is not True:
+        notes.miss("same_python", str(reason or "another Python was asked for"))
 
 
 class Reader:
