@@ -58,6 +58,7 @@ class Gpu:
     memory_total_mib: Optional[int] = None
     memory_used_mib: Optional[int] = None
     memory_free_mib: Optional[int] = None
+    memory_reserved_mib: Optional[int] = None  # the driver's own; drivers before 510 count it as used
     utilization_percent: Optional[int] = None
     sm_clock_mhz: Optional[int] = None
     sm_clock_max_mhz: Optional[int] = None
@@ -97,10 +98,6 @@ class Gpu:
     virtualization: Optional[str] = None  # none, passthrough, vgpu, …
     recovery_action: Optional[str] = None  # none, gpu-reset, reboot, drain-p2p, …
     processes: Tuple[GpuProcess, ...] = ()
-    nvlinks: Tuple[NvLink, ...] = ()
-    fabric_state: Optional[str] = None  # not-supported, not-started, in-progress, completed
-    fabric_status: Optional[str] = None
-    numa_node: Optional[int] = None
     lost: bool = False
     hung: bool = False
     unknown: Dict[str, str] = field(default_factory=dict)
@@ -137,7 +134,7 @@ class GpuFabric(Fact):
 
     links: Tuple[PeerLink, ...] = read_from("nvmlDeviceGetTopologyCommonAncestor, nvmlDeviceGetP2PStatus", ())
     nvlinks: Tuple[Tuple[NvLink, ...], ...] = read_from("nvmlDeviceGetNvLinkState", ())  # by GPU index
-    fabric_states: Tuple[Optional[str], ...] = read_from("nvmlDeviceGetGpuFabricInfoV", ())
+    fabric_states: Tuple[Optional[str], ...] = read_from("nvmlDeviceGetGpuFabricInfoV", ())  # not-started, completed
     fabric_statuses: Tuple[Optional[str], ...] = read_from("nvmlDeviceGetGpuFabricInfoV", ())
 
 

@@ -8,18 +8,18 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from envdoctor.facts.nvml import Gpu, GpuState
 from envdoctor.probe import Context, NotThere, probe
-from envdoctor_probes.devices import device_nodes
-from envdoctor_probes.nvml_questions import ask_all, words
+from envdoctor_probes.devices import require_driver
+from envdoctor_probes.nvml_questions import Card, words
 
 __all__ = ["gpu_state", "open_nvml"]
 
-SECONDS_PER_GPU = 2.5
+SECONDS = 13.0
+PER_CARD, SHARE = 2.5, 0.3  # a card that hangs costs this long, and never more than this share of what is left
 
 
 def open_nvml(context: Context) -> Any:
     """Import pynvml where asking NVML changes nothing; raises ``NotThere`` with the reason elsewhere."""
-    if not device_nodes.collect(context).may_ask_driver:
-        raise NotThere("no NVIDIA device node: asking NVML could create one")
+    require_driver(context)
     import pynvml
 
     if not hasattr(pynvml, "nvmlDeviceGetHandleByIndex"):
@@ -27,7 +27,7 @@ def open_nvml(context: Context) -> Any:
     return pynvml
 
 
-@probe(child="nvml", seconds=13.0)
+@probe(child="nvml", seconds=SECONDS)
 def gpu_state(context: Context) -> GpuState:
     """Ask NVML about the driver and every card; answers after each card."""
     nv = open_nvml(context)
@@ -39,7 +39,8 @@ def gpu_state(context: Context) -> GpuState:
         values = _system(nv)
         gpus: List[Gpu] = []
         for index in range(values["count"] or 0):
-            gpus.append(_one_gpu(nv, index))
+            left = started + SECONDS - 1.0 - time.monotonic()
+            gpus.append(_one_gpu(nv, index, max(0.1, min(PER_CARD, SHARE * left))))
             context.so_far(GpuState(gpus=tuple(gpus), **values))
     return GpuState(gpus=tuple(gpus), seconds=time.monotonic() - started, **values)
 
@@ -76,26 +77,13 @@ def _system(nv: Any) -> Dict[str, Any]:
     }
 
 
-def _one_gpu(nv: Any, index: int) -> Gpu:
+def _one_gpu(nv: Any, index: int, seconds: float) -> Gpu:
     """Ask one card in a thread that is left behind when the card does not answer in time."""
-    answer: List[Gpu] = []
-    steps = ["nvmlDeviceGetHandleByIndex"]
-
-    def ask() -> None:
-        try:
-            handle = nv.nvmlDeviceGetHandleByIndex(index)
-        except Exception as error:
-            lost = getattr(error, "value", None) == nv.NVML_ERROR_GPU_IS_LOST
-            answer.append(Gpu(index=index, lost=lost, unknown={"handle": words(error)}))
-            return
-        answer.append(ask_all(nv, handle, index, steps.append))
-
-    thread = threading.Thread(target=ask, daemon=True)
+    card = Card(index)
+    thread = threading.Thread(target=card.ask, args=(nv,), daemon=True)
     thread.start()
-    thread.join(SECONDS_PER_GPU)
-    if answer:
-        return answer[0]
-    return Gpu(index=index, hung=True, unknown={steps[-1]: f"no answer within {SECONDS_PER_GPU} s"})
+    thread.join(seconds)
+    return card.gpu(seconds)
 
 
 def _text(value: Any) -> Optional[str]:

@@ -5,11 +5,11 @@ Each entry names a field of ``Gpu`` and how to ask for it. What NVML refuses bec
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 from envdoctor.facts.nvml import Gpu, GpuProcess, MigDevice
 
-__all__ = ["EVENT_REASONS", "QUESTIONS", "ask_all", "reasons"]
+__all__ = ["EVENT_REASONS", "QUESTIONS", "Card", "reasons", "words"]
 
 Ask = Callable[[Any, Any], Any]
 
@@ -116,7 +116,18 @@ def _plain(function: str, convert: Callable[[Any], Any] = int) -> Ask:
 
 
 def _memory(part: str) -> Ask:
-    return lambda nv, gpu: getattr(nv.nvmlDeviceGetMemoryInfo(gpu), part) // MIB
+    return lambda nv, gpu: getattr(_memory_of(nv, gpu), part) // MIB
+
+
+def _memory_of(nv: Any, gpu: Any) -> Any:
+    """Ask for memory as nvidia-smi shows it; drivers before 510 count what they reserve for themselves as used."""
+    newer = getattr(nv, "nvmlMemory_v2", None)
+    if newer is None:
+        return nv.nvmlDeviceGetMemoryInfo(gpu)
+    try:
+        return nv.nvmlDeviceGetMemoryInfo(gpu, version=newer)
+    except (nv.NVMLError_FunctionNotFound, nv.NVMLError_NotSupported):
+        return nv.nvmlDeviceGetMemoryInfo(gpu)
 
 
 QUESTIONS: Tuple[Tuple[str, Ask], ...] = (
@@ -128,6 +139,7 @@ QUESTIONS: Tuple[Tuple[str, Ask], ...] = (
     ("memory_total_mib", _memory("total")),
     ("memory_used_mib", _memory("used")),
     ("memory_free_mib", _memory("free")),
+    ("memory_reserved_mib", lambda nv, gpu: nv.nvmlDeviceGetMemoryInfo(gpu, version=nv.nvmlMemory_v2).reserved // MIB),
     ("utilization_percent", lambda nv, gpu: nv.nvmlDeviceGetUtilizationRates(gpu).gpu),
     ("sm_clock_mhz", _clock("SM", "nvmlDeviceGetClockInfo")),
     ("sm_clock_max_mhz", _clock("SM", "nvmlDeviceGetMaxClockInfo")),
@@ -171,30 +183,49 @@ QUESTIONS: Tuple[Tuple[str, Ask], ...] = (
 )
 
 
-def ask_all(nv: Any, gpu: Any, index: int, asking: Optional[Callable[[str], None]] = None) -> Gpu:
-    """Ask every question about one card; ``asking`` hears each field's name before it is asked.
+class Card:
+    """One card under questioning. What it answered is kept at once: a card that hangs later has not said nothing."""
 
-    A refusal is kept by field. "GPU is lost" ends the questions: the card would refuse each of the rest.
-    """
-    values: Dict[str, Any] = {}
-    unknown: Dict[str, str] = {}
-    for name, ask in QUESTIONS:
-        if asking is not None:
-            asking(name)
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.asking = "handle"
+        self.lost = self.done = False
+        self.values: Dict[str, Any] = {}
+        self.unknown: Dict[str, str] = {}
+
+    def ask(self, nv: Any) -> None:
+        """Ask every question. "GPU is lost" ends them: the card would refuse each of the rest."""
         try:
-            values[name] = ask(nv, gpu)
+            gpu = nv.nvmlDeviceGetHandleByIndex(self.index)
         except Exception as error:
-            unknown[name] = words(error)
-            if _is_lost(nv, error):
-                return Gpu(index=index, lost=True, unknown=unknown, **values)
-    return Gpu(index=index, unknown=unknown, **values)
+            self._refused(nv, error)
+        else:
+            self._ask_about(nv, gpu)
+        self.done = True
+
+    def _ask_about(self, nv: Any, gpu: Any) -> None:
+        for self.asking, ask in QUESTIONS:
+            try:
+                self.values[self.asking] = ask(nv, gpu)
+            except Exception as error:
+                self._refused(nv, error)
+            if self.lost:
+                return
+
+    def _refused(self, nv: Any, error: Exception) -> None:
+        self.unknown[self.asking] = words(error)
+        self.lost = isinstance(error, nv.NVMLError) and getattr(error, "value", None) == nv.NVML_ERROR_GPU_IS_LOST
+
+    def gpu(self, after_seconds: float) -> Gpu:
+        """Give what is known now; a card that is still being asked hangs, and the question that it hangs in is said."""
+        hung = not self.done
+        values, unknown = dict(self.values), dict(self.unknown)
+        if hung:
+            unknown[self.asking] = f"no answer within {after_seconds:.1f} s"
+        return Gpu(index=self.index, lost=self.lost, hung=hung, unknown=unknown, **values)
 
 
 def words(error: Exception) -> str:
     """Give NVML's own words for an error, or the exception's type and message."""
     text = str(error) or type(error).__name__
     return text if type(error).__name__.startswith("NVMLError") else f"{type(error).__name__}: {text}"
-
-
-def _is_lost(nv: Any, error: Exception) -> bool:
-    return isinstance(error, nv.NVMLError) and getattr(error, "value", None) == nv.NVML_ERROR_GPU_IS_LOST

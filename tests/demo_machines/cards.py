@@ -52,6 +52,7 @@ def card(kind: Kind, number: int, address: str, driver: str) -> Gpu:
     )
     refused |= dict.fromkeys(() if kind.ecc else REFUSED_BY_GEFORCE, "Not Supported")
     refused |= {"recovery_action": "Function Not Found"} if int(driver.partition(".")[0]) < 560 else {}
+    refused |= {"memory_reserved_mib": "Function Not Found"} if int(driver.partition(".")[0]) < 510 else {}
     values = {**_rates(kind, number), **_health(kind, number, address)}
     return Gpu(index=number, unknown=refused, **{name: each for name, each in values.items() if name not in refused})
 
@@ -60,6 +61,7 @@ def _rates(kind: Kind, number: int) -> dict[str, Any]:
     used = 4 if kind.ecc else 312 * (number == 0) + 12
     return {
         "memory_total_mib": kind.memory_mib, "memory_used_mib": used, "memory_free_mib": kind.memory_mib - used - 480,
+        "memory_reserved_mib": 480,
         "utilization_percent": 0, "sm_clock_mhz": kind.sm_mhz[0], "sm_clock_max_mhz": kind.sm_mhz[1],
         "sm_clock_application_mhz": kind.sm_mhz[1], "sm_clock_default_mhz": kind.sm_mhz[1],
         "memory_clock_mhz": kind.memory_mhz[0], "memory_clock_max_mhz": kind.memory_mhz[1],
