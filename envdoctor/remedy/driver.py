@@ -136,6 +136,17 @@ def reload_uvm() -> Fix:
     )
 
 
+def load_uvm() -> Fix:
+    """Load nvidia-uvm and create its node, as the driver's own tool does."""
+    return Fix(
+        "Load the nvidia-uvm module and create its node",
+        shell("sudo nvidia-modprobe -u -c 0 || sudo modprobe nvidia_uvm"),
+        Safety.ADMIN,
+        "the running kernel's modules",
+        needs_root=True,
+    )
+
+
 def start_fabric_manager(host: Host | None, driver_version: str | None) -> tuple[Fix, ...]:
     """Install the fabric manager of exactly this driver and start it."""
     where = " on the host" if place(host) == "host" else ""

@@ -26,6 +26,7 @@ from envdoctor.knowledge.gpus import (
 from envdoctor.knowledge.torch import cuda_of
 from envdoctor.remedy.install import change_torch
 from envdoctor.remedy.machine import machine_of
+from envdoctor.remedy.variables import export, look
 from envdoctor.remedy.wheels import platform_of
 from envdoctor.rule import Missing, Unknown, rule
 from envdoctor.rules.builds import need_cuda_build
@@ -34,6 +35,8 @@ from envdoctor.rules.driver_level import Driver, support_of
 from envdoctor.rules.presence import need_gpu
 
 TURING, CUDA_WITH_TURING_LIBRARIES = (7, 5), (10, 0)  # pytorch/pytorch#21819 and others: cuBLAS 9 fails on Turing
+
+MIXED = 2
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,11 @@ def gpu_arch_not_in_build(
         raise Unknown(_why_unjudged(found[0], built))
     for card, verdict in verdicts.items():
         if verdict not in {None, "runs"}:
-            fixes = _other_wheel(hand, packages, build)
+            fixes = other_wheel(hand, packages, build)
             yield _finding(card, built, str(verdict), fixes, alone=len(found) == 1)
 
 
-def _other_wheel(hand: Driver, packages: Packages | None, build: TorchBuild) -> tuple[Fix, ...]:
+def other_wheel(hand: Driver, packages: Packages | None, build: TorchBuild) -> tuple[Fix, ...]:
     """Give the published wheel that this driver starts and these GPUs have code in; none where there is none."""
     machine = machine_of(packages, hand.host, driver=hand.asked, runtime=hand.runtime, smi=hand.smi, module=hand.module)
     wheel = machine.cuda_wheel(build.version)
@@ -213,4 +216,64 @@ def _by_compiler(build: TorchBuild, wanted: Version, host: Host | None) -> Built
     return Built(Code(), tuple(shown), wanted, from_table=True, candidates=candidates)
 
 
-RULES = (gpu_arch_not_in_build,)
+@rule(severity=Severity.WARNING, group="GPUs", explained_by=("gpu-arch-not-in-build",))
+def mixed_gpu_models(
+    build: TorchBuild,
+    driver: CudaDriver | None,
+    smi: NvidiaSmi | None,
+    cuda: TorchCuda | None,
+    runtime: CudaRuntime | None,
+    module: KernelModule | None,
+    bus: PciBus | None,
+    nodes: DeviceNodes | None,
+    host: Host | None,
+) -> Iterator[Finding]:
+    """This machine mixes GPU models, and only some of them can run this PyTorch.
+
+    ## What it means
+    The build has code for one of the models and none for another.
+
+    ## Why it matters
+    Which program fails depends on the GPU it is given. CUDA orders GPUs by speed unless CUDA_DEVICE_ORDER is
+    PCI_BUS_ID, so that index 0 is often the model which does not run.
+
+    ## How it is detected
+    Each model is judged as gpu-arch-not-in-build does. Models that all run, or that all fail, are no finding here.
+
+    ## What to do
+    Show PyTorch only the GPUs that can run it, or install a build that has code for all of them.
+
+    ## Sources
+    https://docs.nvidia.com/cuda/cuda-programming-guide/05-appendices/environment-variables.html
+    """
+    wanted = need_cuda_build(build)
+    need_gpu(bus, nodes, module, smi, driver)
+    found = cards(driver, smi, cuda)
+    if len(found) < MIXED:
+        if not found:
+            raise Missing(CudaDriver)
+        return
+    hand = Driver(driver, runtime, smi, module, cuda=cuda, host=host)
+    built, level = _built(build, cuda, wanted, host), support_of(hand, wanted).level
+    verdicts = {card: _verdict(card, built, level) for card in found}
+    run = [card for card, verdict in verdicts.items() if verdict in {"runs", "ptx"}]
+    fail = [card for card, verdict in verdicts.items() if verdict in {"none", "math", "ptx-refused"}]
+    if run and fail:
+        yield Finding(
+            f"Only some of the GPUs run this PyTorch: the {_names(run)}, not the {_names(fail)}",
+            evidence=(*(card.evidence for card in (*run, *fail)), *built.evidence),
+            fixes=(look("See the indices, then show only GPUs that run", "nvidia-smi -L"), _by_bus()),
+            confidence=Confidence.LIKELY if built.from_table or built.code.empty else Confidence.CERTAIN,
+        )
+
+
+def _names(found: list[Card]) -> str:
+    return ", ".join(card.name or f"GPU of {card.capability}" for card in found)
+
+
+def _by_bus() -> Fix:
+    """Make CUDA number the GPUs as nvidia-smi does."""
+    return export("Number the GPUs as nvidia-smi does, then choose", "CUDA_DEVICE_ORDER=PCI_BUS_ID")
+
+
+RULES = (gpu_arch_not_in_build, mixed_gpu_models)

@@ -10,8 +10,10 @@ from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Host
 from envdoctor.facts.torch import TorchCuda
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
+from envdoctor.knowledge.cuda import numbers
 from envdoctor.remedy import driver as ways
-from envdoctor.rule import Missing, NotApplicable, Unknown, rule
+from envdoctor.remedy.variables import administer
+from envdoctor.rule import Missing, NotApplicable, Unknown, known, rule
 from envdoctor.rules.answers import NOT_READY, SYSTEM_DRIVER_MISMATCH, answered, evidence_of
 from envdoctor.rules.presence import in_container, need_gpu, need_native_driver, seen_working
 
@@ -227,4 +229,68 @@ def _fabric_title(module: KernelModule | None) -> str:
     return "CUDA waits for the NVSwitch fabric: the fabric manager is not running"
 
 
-RULES = (driver_library_mismatch, fabric_manager_missing)
+@rule(severity=Severity.WARNING, group="driver")
+def driver_upgrade_pending(
+    module: KernelModule, files: DriverFiles | None, smi: NvidiaSmi | None, host: Host | None
+) -> Iterator[Finding]:
+    """A newer NVIDIA kernel module lies on disk than the one that is loaded.
+
+    ## What it means
+    The driver was upgraded half way: the next boot loads another module than the one that runs now, while the
+    libraries of user space still belong to the old one.
+
+    ## Why it matters
+    Everything works until the next upgrade step or the next boot. Then module and libraries differ, and no CUDA
+    program starts.
+
+    ## How it is detected
+    The version of nvidia.ko on disk for the running kernel (its own record, or what DKMS built) is newer than
+    /proc/driver/nvidia/version, and the libraries still have the loaded version. Where they do not,
+    driver-library-mismatch reports it.
+
+    ## What to do
+    Finish the upgrade, so that module and libraries have one version, and restart when the job allows. To keep driver
+    packages from being upgraded by themselves, hold them.
+
+    ## Sources
+    https://docs.nvidia.com/datacenter/tesla/driver-installation-guide/
+    """
+    need_native_driver(host)
+    if in_container(host):
+        raise NotApplicable("a container does not boot from the modules on its disk")
+    if module.loaded is False:
+        raise NotApplicable("no NVIDIA kernel module is loaded")
+    loaded, on_disk = numbers(known(module, "version")), numbers(known(module, "on_disk_version"))
+    if loaded is None or on_disk is None or on_disk <= loaded or _smi_says(smi):
+        return
+    library = _library(files)
+    if library is None or library.version is None:
+        raise Unknown("the version of the driver's libraries is not known")
+    if _differ(module, library):
+        return
+    yield Finding(
+        f"Driver {module.on_disk_version} waits on disk for the next boot, while {module.version} runs",
+        evidence=(*_versions(module, files, library, smi), see(module, "on_disk_version", "kernel module on disk")),
+        fixes=_finish_upgrade(host),
+        confidence=Confidence.LIKELY,
+    )
+
+
+def _finish_upgrade(host: Host | None) -> tuple[Fix, ...]:
+    apt = host is None or host.os_id in {"ubuntu", *ways.DEBIAN_LIKE}
+    upgrade = "sudo apt-get install --only-upgrade '*nvidia*'" if apt else "sudo dnf upgrade '*nvidia*'"
+    finish = Fix(
+        "Finish the upgrade and restart, when no job runs",
+        ways.shell(upgrade, "sudo reboot"),
+        Safety.DISRUPTIVE,
+        "the driver; every program ends",
+        needs_root=True,
+        needs_reboot=True,
+    )
+    if not apt:
+        return (finish,)
+    hold = "sudo apt-mark hold $(dpkg-query -W -f '${Package}\\n' '*nvidia*')"
+    return (finish, administer("Afterwards, keep the driver from being upgraded by itself", "apt's holds", hold))
+
+
+RULES = (driver_library_mismatch, fabric_manager_missing, driver_upgrade_pending)
