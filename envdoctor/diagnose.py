@@ -141,10 +141,18 @@ def _complete(finding: Finding, rule: Rule, snapshot: Snapshot) -> Finding:
         replace(each, freshness=each.freshness or snapshot.freshness(each.fact.partition(".")[0]))
         for each in finding.evidence
     )
-    verify = f"envdoctor check --only {rule.id}"
+    verify = f"envdoctor check --only {rule.id}{_elsewhere(snapshot)}"
     fixes = tuple(replace(each, verify=each.verify or verify) for each in finding.fixes)
     severity = finding.severity or rule.severity
     return replace(finding, id=rule.id, severity=severity, evidence=evidence, fixes=fixes)
+
+
+def _elsewhere(snapshot: Snapshot) -> str:
+    """Give the option that has another interpreter asked again, where it was not our own that was asked."""
+    import shlex
+
+    python = snapshot.target.python
+    return "" if snapshot.target.key == "this" or not python else f" --python {shlex.quote(python)}"
 
 
 def with_causes(findings: tuple[Finding, ...], rules: Iterable[Rule]) -> tuple[Finding, ...]:

@@ -11,7 +11,7 @@ from envdoctor.diagnose import Selection, examine
 from envdoctor.facts.gpu import PciBus
 from envdoctor.facts.host import Host, Resources
 from envdoctor.facts.torch import TorchCuda
-from envdoctor.finding import Check, Confidence, Finding, Ignored, Report, Severity, Status, Verdict, see
+from envdoctor.finding import Check, Confidence, Finding, Fix, Ignored, Report, Severity, Status, Verdict, see
 from envdoctor.outcome import Absent, Crashed, Failed, Got, TimedOut
 from envdoctor.rule import NotApplicable, Rule, Unknown, known, rule
 from envdoctor.snapshot import ProbeResult, Snapshot, Target, of
@@ -183,3 +183,26 @@ def test_examine_is_pure() -> None:
         return examine(snapshot, (shared_memory_tiny, workers_die))
 
     assert once() == once()
+
+
+@rule(severity=Severity.WARNING, group="system")
+def host_has_a_fix(host: Host) -> Iterator[Finding]:
+    """Every host has a fix."""
+    yield Finding("x", fixes=(Fix("y"),))
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (Target(python="/usr/bin/python"), ""),
+        (
+            Target("/srv/my env/bin/python", "interpreter", "/srv/my env/bin/python"),
+            " --python '/srv/my env/bin/python'",
+        ),
+    ],
+    ids=("ours", "another"),
+)
+def test_proof_asks_the_interpreter_that_was_asked(target: Target, expected: str) -> None:
+    """The command that proves a fix names the interpreter where another one than the doctor's own was examined."""
+    (finding,) = examine(replace(of(Host()), target=target), (host_has_a_fix,)).findings
+    assert f"envdoctor check --only host-has-a-fix{expected}" == finding.fixes[0].verify
