@@ -116,8 +116,8 @@ BROKEN_TORCH = {
     "aborts": (f'import os\nos.write(2, b"{CXX}\\n")\nos.abort()', CRASHES, CXX),
     "exits with 0": ("import os\nos._exit(0)", CRASHES, "exit code 0 without an answer in import torch"),
     "stops itself": ("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", HANGS, "stopped by SIGSTOP"),
-    "hangs": ("import time\ntime.sleep(60)", HANGS, "torch/__init__.py\\\", line 3"),
-    "hangs with the GIL": ("import ctypes\nctypes.PyDLL(None).sleep(60)", HANGS, "torch/__init__.py\\\", line 3"),
+    "hangs": ("import time\ntime.sleep(60)", HANGS, 'torch/__init__.py\\", line 3'),
+    "hangs with the GIL": ("import ctypes\nctypes.PyDLL(None).sleep(60)", HANGS, 'torch/__init__.py\\", line 3'),
     "floods, then aborts": (FLOOD + "os.write(2, b'\\nlast words\\n')\nos.abort()", CRASHES, "last words"),
     "floods, then raises": (FLOOD + f"raise OSError('{CUDNN}')", FAILS, f"OSError: {CUDNN}"),
     "prints no UTF-8": (

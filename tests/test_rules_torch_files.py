@@ -6,6 +6,7 @@ import pytest
 
 from envdoctor.diagnose import examine
 from envdoctor.facts import Fact
+from envdoctor.facts.host import Environment, Variable
 from envdoctor.facts.torch import DamagedFile, Shadow, TorchBuild, TorchFiles, TorchImport, TorchPath
 from envdoctor.finding import Confidence, Severity, Status
 from envdoctor.rules.torch_copies import duplicate_torch_installs
@@ -182,6 +183,28 @@ def test_version_whose_files_are_there_is_kept() -> None:
     packages = venv(dist("torch", "2.4.1"), TORCH)
     finding = check(duplicate_torch_installs, packages, cuda_build("2.5.1+cu124", "12.4")).finding
     assert f"{PYTHON} -m pip install 'torch==2.5.1'" == commands(finding)[-1]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("/sw/torch/lib:/sw/more/", True),
+        ("/sw/more/:/sw/torch/lib/", True),
+        (f"/sw/torch/lib:{SITE}", False),
+        ("/sw/more", False),
+        ("", False),
+    ],
+)
+def test_copy_that_pythonpath_brings_is_left_out_not_removed(value: str, expected: bool) -> None:
+    """A module's torch before the environment's own: the first fix looks without the variable, none uninstalls."""
+    packages = venv(dist("torch", "2.4.1", location="/sw/torch/lib"), TORCH)
+    path = TorchPath(found=("/sw/torch/lib/torch", f"{SITE}/torch"))
+    environment = Environment(variables=(Variable("PYTHONPATH", value),))
+    finding = check(duplicate_torch_installs, packages, path, environment).finding
+    first = f"env -u PYTHONPATH {PYTHON} -c 'import torch; print(torch.__file__)'"
+    assert expected == (first == commands(finding)[0])
+    assert expected != any("uninstall" in each for each in commands(finding))
+    assert expected == ("PYTHONPATH" in {each.label for each in finding.evidence})
 
 
 def test_same_version_twice_is_info() -> None:

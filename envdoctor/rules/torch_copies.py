@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
+from envdoctor.facts.host import Environment
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild, TorchImport, TorchPath
-from envdoctor.finding import Evidence, Finding, Severity, see
+from envdoctor.finding import Command, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.remedy import repair
+from envdoctor.remedy.installer import quoted
 from envdoctor.rule import rule
 from envdoctor.rules.versions import parsed
 
 
 @rule(severity=Severity.ERROR, group="packages", explained_by=("conda-pip-mix", "conda-channel-mix"))
 def duplicate_torch_installs(
-    packages: Packages, path: TorchPath | None, build: TorchBuild | None, torch: TorchImport | None
+    packages: Packages,
+    path: TorchPath | None,
+    build: TorchBuild | None,
+    torch: TorchImport | None,
+    environment: Environment | None,
 ) -> Iterator[Finding]:
     """Two torch installations are on the path.
 
     ## What it means
     The search path leads to more than one torch, or one directory holds files or metadata of two: a leftover of an
-    older version, a copy under ~/.local before the environment's own, pip's torch over conda's.
+    older version, a copy under ~/.local or on PYTHONPATH (an HPC module's, say) before the environment's own, pip's
+    torch over conda's.
 
     ## Why it matters
     One of them is imported, companions were built for the other, and pip reports whichever it reads first. Files of
@@ -32,7 +40,8 @@ def duplicate_torch_installs(
     import, the finding is a warning.
 
     ## What to do
-    Remove torch until none is left, then install it once.
+    Remove torch until none is left, then install it once. Where PYTHONPATH brings the first one, nothing need be
+    removed: leave the variable, or the module that sets it, out.
 
     ## Sources
     https://packaging.python.org/en/latest/specifications/recording-installed-packages/
@@ -42,10 +51,13 @@ def duplicate_torch_installs(
     if not evidence:
         return
     soft = Severity.WARNING if torch and torch.imported else Severity.ERROR
+    variable = _put_first(environment, path, found)
     yield Finding(
         "Several torch installations are on the path" if differ else "The same torch is on the path twice",
-        evidence=evidence,
-        fixes=repair.replace_all(packages, max(2, len(found)), build.version if build else None),
+        evidence=(*evidence, *variable),
+        fixes=_without_the_variable(packages)
+        if variable
+        else repair.replace_all(packages, max(2, len(found)), build.version if build else None),
         severity=soft if differ else Severity.INFO,
     )
 
@@ -80,6 +92,35 @@ def _places(path: TorchPath | None) -> tuple[str, ...]:
         return ()
     left_out = {*path.namespaces, *(each.path for each in path.shadows if each.name == "torch")}
     return tuple(each for each in dict.fromkeys(path.found) if each not in left_out)
+
+
+def _put_first(
+    environment: Environment | None, path: TorchPath | None, found: tuple[Distribution, ...]
+) -> tuple[Evidence, ...]:
+    """Give PYTHONPATH, where it alone puts the first torch before another one."""
+    value = environment.get("PYTHONPATH") if environment else None
+    places = [os.path.dirname(each) for each in _places(path)] or [each.location for each in found]
+    named = {os.path.normpath(each) for each in (value or "").split(os.pathsep) if each}
+    brought = [os.path.normpath(each) in named for each in dict.fromkeys(places) if each]
+    if environment is None or not brought or not brought[0] or all(brought):
+        return ()
+    return (see(environment, "variables", "PYTHONPATH", value),)
+
+
+def _without_the_variable(packages: Packages) -> tuple[Fix, ...]:
+    """Leave PYTHONPATH out for one command, which shows the torch that is then found, and then for this shell."""
+    python = packages.executable or "python"
+    look = quoted(("env", "-u", "PYTHONPATH", python, "-c", "import torch; print(torch.__file__)"))
+    leave = Command(None, "unset PYTHONPATH")
+    return (
+        Fix("See which torch is found without PYTHONPATH", (look,), Safety.SAFE, "nothing: it only looks"),
+        Fix(
+            "If that is the one you mean: take PYTHONPATH back, and the module that sets it",
+            (leave,),
+            Safety.SAFE,
+            "this shell only",
+        ),
+    )
 
 
 def _conda_record(packages: Packages, found: tuple[Distribution, ...]) -> Distribution | None:
