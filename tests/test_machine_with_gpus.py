@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,14 @@ def test_without_nodes_nothing_is_asked_and_nothing_appears(machine: Machine) ->
     assert {"absent"} == {found[name] for name in ("cuda-driver", "cuda-runtime", "gpu-state")}
     assert (False, False) == (machine.cuda_log.exists(), machine.nvml_log.exists())
     assert not list(Path("/dev").glob("nvidia*"))
+
+
+def test_lost_and_hung_cards_cost_the_others_nothing(machine: Machine) -> None:
+    """Of eight cards one is lost and one never answers: the report names both and keeps the other six, in time."""
+    began = time.monotonic()
+    report = machine.check("nvmlDeviceGetTemperature@3 = hang", "nvmlDeviceGetHandleByIndex_v2@6 = error 15", gpus=8)
+    assert time.monotonic() - began < 15.0
+    lost = {finding["subject"] for finding in report["findings"] if finding["id"] == "gpu-lost"}
+    temperatures = [gpu["temperature_celsius"] for gpu in report["facts"]["facts"]["gpu_state"]["gpus"]]
+    assert ({"3", "6"}, [34, 34, 34, None, 34, 34, None, 34]) == (lost, temperatures)
+    assert not [line for line in machine.nvml_log.read_text().splitlines() if line.startswith("WRITE")]
