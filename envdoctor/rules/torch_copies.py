@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from envdoctor.facts.host import Environment
 from envdoctor.facts.packages import Distribution, Packages
@@ -99,9 +99,9 @@ def _put_first(
 ) -> tuple[Evidence, ...]:
     """Give PYTHONPATH, where it alone puts the first torch before another one."""
     value = environment.get("PYTHONPATH") if environment else None
-    places = [os.path.dirname(each) for each in _places(path)] or [each.location for each in found]
-    named = {os.path.normpath(each) for each in (value or "").split(os.pathsep) if each}
-    brought = [os.path.normpath(each) in named for each in dict.fromkeys(places) if each]
+    named = {PurePath(each) for each in (value or "").split(":") if each}
+    places = [PurePath(each).parent for each in _places(path)] or [PurePath(each.location) for each in found]
+    brought = [each in named for each in dict.fromkeys(places)]
     if environment is None or not brought or not brought[0] or all(brought):
         return ()
     return (see(environment, "variables", "PYTHONPATH", value),)
