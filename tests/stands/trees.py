@@ -319,3 +319,77 @@ def docker_v1() -> Machine:
         "usr/local/cuda-12.2/lib64/stubs/libcuda.so": "",
         **driver_files("470.256.02"),
     }
+
+
+def ngc_container() -> Machine:
+    """Give NVIDIA's PyTorch image under docker with CDI: driver files mounted one by one, /dev/nvidia* for 2 GPUs."""
+    library, driver = "/usr/lib/x86_64-linux-gnu", "570.124.06"
+    mounted = (
+        f"{library}/libcuda.so.{driver}", f"{library}/libnvidia-ml.so.{driver}", f"{library}/libnvidia-nvvm.so.{driver}",
+        "/usr/bin/nvidia-smi", "/usr/bin/nvidia-persistenced", f"/usr/lib/firmware/nvidia/{driver}/gsp_ga10x.bin",
+    )  # fmt: skip
+    mount = "{} 600 259:2 {} {} ro,nosuid,nodev,relatime - ext4 /dev/nvme0n1p2 rw\n"
+    root = "600 500 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/var/lib/docker/overlay2/l/X\n"
+    return {
+        **kernel("6.8.0-79-generic", "(buildd@lcy02)", "8d4c1f"),
+        **cpus(64, "AMD EPYC 9354"),
+        "etc/os-release": UBUNTU.replace("22.04", "24.04"),
+        "etc/ld.so.conf.d/00-nvcr-3141592653.conf": f"{library}\n",
+        "proc/self/cgroup": "0::/\n",
+        "proc/self/mountinfo": root + "".join(mount.format(601 + n, path, path) for n, path in enumerate(mounted)),
+        ".dockerenv": "",
+        "opt/nvidia/nvidia_entrypoint.sh": Program(),
+        "opt/pytorch/NVREADME.md": "",
+        "dev/nvidiactl": Node(),
+        "dev/nvidia-uvm": Node(),
+        "dev/nvidia0": Node(),
+        "dev/nvidia1": Node(),
+        **driver_files(driver),
+    }
+
+
+def behind_switch(gpu: str, switch: str, port: str, *, control: int | None, extended: bool = True) -> Machine:
+    """Give an NVIDIA GPU behind a PCI switch; ``control`` is the register of its port's Access Control Services.
+
+    Without ``extended`` the port's configuration space ends where it does for everyone but root.
+    """
+    way = f"sys/devices/pci0000:15/{switch}/{port}/{gpu}"
+    config = bytes(256)
+    if extended:
+        vendor = (0x0B | 1 << 16 | 0x148 << 20).to_bytes(4, "little")  # first a vendor's own capability, then the one
+        services = (0x0D | 1 << 16).to_bytes(4, "little") + bytes(2) + (control or 0).to_bytes(2, "little")
+        config += (vendor + bytes(0x44) + services if control is not None else bytes(64)).ljust(4096 - 256, b"\0")
+    entries: Machine = {f"sys/bus/pci/devices/{gpu}": Link(f"../../../../{way}")}
+    entries[f"{way}/vendor"], entries[f"{way}/class"] = "0x10de\n", "0x030200\n"
+    for name, folder in (
+        (switch, f"sys/devices/pci0000:15/{switch}"),
+        (port, f"sys/devices/pci0000:15/{switch}/{port}"),
+    ):
+        entries[f"sys/bus/pci/devices/{name}"] = Link(f"../../../../{folder}")
+        entries[f"{folder}/class"] = "0x060400\n"
+        entries[f"{folder}/config"] = config if name == port else bytes(4096)
+    return entries
+
+
+def rdma(device: str, address: str, *, state: str = "4: ACTIVE", layer: str = "InfiniBand", numa: int = 0) -> Machine:
+    """Give an RDMA adapter with one port."""
+    folder, physical = f"sys/class/infiniband/{device}", "5: LinkUp" if state.startswith("4") else "3: Disabled"
+    return {
+        f"{folder}/device": Link(f"../../../devices/pci0000:15/{address}"),
+        f"sys/devices/pci0000:15/{address}/numa_node": f"{numa}\n",
+        f"{folder}/ports/1/state": state + "\n",
+        f"{folder}/ports/1/phys_state": physical + "\n",
+        f"{folder}/ports/1/rate": "400 Gb/sec (4X NDR)\n",
+        f"{folder}/ports/1/link_layer": layer + "\n",
+    }
+
+
+def nic(name: str, address: str = "", **files: str) -> Machine:
+    """Give a network interface; without an address it is made of software."""
+    folder = f"sys/class/net/{name}"
+    told = {"operstate": "up", "mtu": "1500", "flags": "0x1003", "speed": "100000", **files}
+    entries: Machine = {f"{folder}/{each}": text + "\n" for each, text in told.items()}
+    if address:
+        entries[f"{folder}/device"] = Link(f"../../../devices/pci0000:15/{address}")
+        entries[f"sys/devices/pci0000:15/{address}/numa_node"] = "1\n"
+    return entries
