@@ -225,16 +225,16 @@ def test_slow_driver_is_waited_for(machine: MakeMachine) -> None:
 
 def test_old_driver_answers_what_it_can(machine: MakeMachine) -> None:
     """Driver 470 lacks the newer functions: pynvml's two ways of saying so are reasons, and old names are tried."""
-    found = machine("a100_driver470", series="470").ask()
+    found = machine("a100_driver470", series="470", settings="[gpu 0]\nprocs = 4711:300").ask()
     gpu = state(found).gpus[0]
     assert ("470.256.02", "11.4") == (state(found).driver_version, state(found).cuda_version)
-    assert (("gpu_idle",), 40536, 0, "8.0", ()) == (
+    assert (("gpu_idle",), 40536, 0, "8.0", (GpuProcess(4711, 300),)) == (
         gpu.event_reasons, gpu.memory_total_mib, gpu.memory_used_mib, gpu.compute_capability, gpu.processes,
     )  # fmt: skip
     assert "Function Not Found" == gpu.unknown["memory_reserved_mib"]
     assert (None,) == fabric(found).fabric_states
     assert "Function Not Found" in fabric(found).unknown["fabric_states"]
-    assert set() == keys(found) - {"persistence-mode-off@0", "persistence-mode-off"}
+    assert {"gpu-in-use@0", "persistence-mode-off"} == keys(found)
 
 
 def test_slices_and_processes_are_told(machine: MakeMachine) -> None:

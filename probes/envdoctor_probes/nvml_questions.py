@@ -61,14 +61,23 @@ def _event_reasons(nv: Any, gpu: Any) -> Tuple[str, ...]:
 
 def _processes(nv: Any, gpu: Any) -> Tuple[GpuProcess, ...]:
     found: List[GpuProcess] = []
-    for kind, ask in (
-        ("compute", nv.nvmlDeviceGetComputeRunningProcesses),
-        ("graphics", nv.nvmlDeviceGetGraphicsRunningProcesses),
-    ):
-        for each in ask(gpu):
+    for kind, name in (("compute", "Compute"), ("graphics", "Graphics")):
+        for each in _running(nv, gpu, f"nvmlDeviceGet{name}RunningProcesses"):
             used = each.usedGpuMemory
             found.append(GpuProcess(int(each.pid), None if used is None else int(used) // MIB, kind))
     return tuple(found)
+
+
+def _running(nv: Any, gpu: Any, function: str) -> Any:
+    """Ask for processes by the newest name; drivers before 510 know the second version of the call only.
+
+    For them pynvml raises an error that is no ``NVMLError``.
+    """
+    lacking = (nv.NVMLError_FunctionNotFound, getattr(nv, "NVMLLibraryMismatchError", nv.NVMLError_FunctionNotFound))
+    try:
+        return getattr(nv, function)(gpu)
+    except lacking:
+        return getattr(nv, function + "_v2")(gpu)
 
 
 def _mig_devices(nv: Any, gpu: Any) -> Tuple[MigDevice, ...]:
