@@ -8,8 +8,10 @@ Units are in the names (``memory_mib``, ``seconds``). Versions are kept as the r
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, Dict, List, Optional
+
+from envdoctor.facts.dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Optional, Tuple
 
 from envdoctor.facts import Fact, read_from
+from envdoctor.facts.dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Optional, Tuple
 
 from envdoctor.facts import Fact, read_from
+from envdoctor.facts.dataclass import dataclass
 
 _FILE = re.compile(r"(lib[\w+-]+?)(?:-[0-9a-f]{8})?\.so(?:\.|$)")
 

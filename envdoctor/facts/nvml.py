@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Dict, Optional, Tuple
 
 from envdoctor.facts import Fact, read_from
+from envdoctor.facts.dataclass import dataclass
 
 
 @dataclass(frozen=True)

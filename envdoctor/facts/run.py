@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Tuple
 
 from envdoctor.facts import Fact, read_from
+from envdoctor.facts.dataclass import dataclass
 
 # How the engine begins the reason of a question that was never put, because torch was not there to be asked.
 NOT_ASKED = "torch could not be imported"
