@@ -14,7 +14,9 @@ _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL|AUTH")
 _URL_USER = re.compile(r"(?<=://)\S*@")
 _PLAIN_USER = re.compile(r"[^\s:/@,;='\"]+:(?!//)\S*@(?=[\w.\[-])")
 _QUERY_SECRET = re.compile(r"(?i)([?&;][\w.-]*(?:token|secret|password|key|credential|auth|sig)[\w.-]*=)[^&\s]+")
-_OPTION_NAME = re.compile(r"(?i)-{1,2}[\w.-]*(?:token|secret|passw|key|credential|auth)[\w.-]*$|[A-Z_]*(?:TOKEN|KEY)$")
+_OPTION_NAME = re.compile(  # but not --tokenizer and --max-tokens
+    r"(?i)-{1,2}[\w.-]*(?:token(?!iz|s)|secret|passw|key|credential|auth)[\w.-]*$|[A-Z_]*(?:TOKEN|KEY)$"
+)
 
 
 def without_secrets(name: str, value: str) -> Tuple[str, bool]:

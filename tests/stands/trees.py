@@ -325,8 +325,8 @@ def ngc_container() -> Machine:
     """Give NVIDIA's PyTorch image under docker with CDI: driver files mounted one by one, /dev/nvidia* for 2 GPUs."""
     library, driver = "/usr/lib/x86_64-linux-gnu", "570.124.06"
     mounted = (
-        f"{library}/libcuda.so.{driver}", f"{library}/libnvidia-ml.so.{driver}", f"{library}/libnvidia-nvvm.so.{driver}",
-        "/usr/bin/nvidia-smi", "/usr/bin/nvidia-persistenced", f"/usr/lib/firmware/nvidia/{driver}/gsp_ga10x.bin",
+        *(f"{library}/lib{name}.so.{driver}" for name in ("cuda", "nvidia-ml", "nvidia-nvvm")), "/usr/bin/nvidia-smi",
+        "/usr/bin/nvidia-persistenced", f"/usr/lib/firmware/nvidia/{driver}/gsp_ga10x.bin",
     )  # fmt: skip
     mount = "{} 600 259:2 {} {} ro,nosuid,nodev,relatime - ext4 /dev/nvme0n1p2 rw\n"
     root = "600 500 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/var/lib/docker/overlay2/l/X\n"
