@@ -45,6 +45,7 @@ ARROWS: dict[str, set[str] | None] = {
     "diagnose": {"facts", "finding", "outcome", "plan", "rule", "rules", "snapshot"},
     "ledger": {"facts", "snapshot"},
     "running": set(),
+    "readers": {"facts", "knowledge", "outcome", "snapshot"},
     "rewrite": {"facts", "finding", "outcome", "snapshot"},
     "redact": {"facts", "finding", "rewrite", "snapshot"},
     "demo": {"facts", "outcome", "snapshot"},
