@@ -13,13 +13,18 @@ WAITS = "import sys; {} ; print('ready', flush=True); sys.stdin.read()"
 
 @contextlib.contextmanager
 def running(
-    first: str = "pass", *, python: str = sys.executable, environ: Mapping[str, str] | None = None,
-    cwd: Path | None = None, arguments: Sequence[str] = (),
-) -> Iterator[subprocess.Popen[bytes]]:  # fmt: skip
-    """Start a Python that does ``first``, says so, and stays until it is let go."""
-    command = [python, "-c", WAITS.format(first), *arguments]
+    first: str = "pass",
+    *,
+    python: Path | str = sys.executable,
+    name: str = "",
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    arguments: Sequence[str] = (),
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a Python, by another ``name`` if one is given, that does ``first``, says so, and stays until it is let go."""
+    command = [name or str(python), "-c", WAITS.format(first), *arguments]
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environ, cwd=cwd)
+    process = subprocess.Popen(command, executable=python, stdin=pipe, stdout=pipe, env=environ, cwd=cwd)
     try:
         assert process.stdout is not None
         assert b"ready\n" == process.stdout.readline()
