@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
+from envdoctor.facts.gpu import PciBus
 from envdoctor.facts.surroundings import Fabric
 from envdoctor.probe import Context, probe
 from envdoctor_probes.kernel_module import parse_modules, parse_nvrm
@@ -36,7 +37,7 @@ def fabric(context: Context) -> Fabric:
     notes = Notes(Tree(context.roots))
     read_network(notes)
     _read_gpudirect(notes)
-    gpus = _gpus(notes)
+    gpus = _gpus(notes, context.facts.get("pci_bus"))
     _read_iommu(notes, gpus)
     _read_acs(notes, gpus)
     read_numa(notes, process_of(context))
@@ -44,8 +45,10 @@ def fabric(context: Context) -> Fabric:
     return fact
 
 
-def _gpus(notes: Notes) -> Optional[Tuple[str, ...]]:
-    """Give the addresses of NVIDIA's GPUs, None when the bus is not shown."""
+def _gpus(notes: Notes, bus: Any) -> Optional[Tuple[str, ...]]:
+    """Give the addresses of NVIDIA's GPUs, None when the bus is not shown; a large machine's is not read twice."""
+    if isinstance(bus, PciBus) and bus.readable:
+        return tuple(each.address for each in bus.gpus)
     tree = notes.tree
     try:
         names = tree.names(_DEVICES)

@@ -21,7 +21,7 @@ def running(
     cwd: Path | None = None,
     arguments: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a Python, by another ``name`` if one is given, that does ``first``, says so, and stays until it is let go."""
+    """Start a Python, under another ``name`` if one is given, that does ``first``, says so, and stays."""
     command = [name or str(python), "-c", WAITS.format(first), *arguments]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, executable=python, stdin=pipe, stdout=pipe, env=environ, cwd=cwd)
