@@ -9,12 +9,12 @@ from envdoctor.probe import Context, NotThere, probe
 from envdoctor_probes.nvml import open_nvml
 from envdoctor_probes.nvml_questions import words
 
-__all__ = ["gpu_fabric"]
+__all__ = ["FABRIC", "PEER", "TOPOLOGY", "gpu_fabric"]
 
-_TOPOLOGY = {0: "internal", 10: "pix", 20: "pxb", 30: "phb", 40: "node", 50: "sys"}
-_PEER = ("ok", "chipset-not-supported", "gpu-not-supported", "topology-not-supported", "disabled-by-regkey",
+TOPOLOGY = {0: "internal", 10: "pix", 20: "pxb", 30: "phb", 40: "node", 50: "sys"}
+PEER = ("ok", "chipset-not-supported", "gpu-not-supported", "topology-not-supported", "disabled-by-regkey",
          "not-supported", "unknown")  # fmt: skip
-_FABRIC = ("not-supported", "not-started", "in-progress", "completed")
+FABRIC = ("not-supported", "not-started", "in-progress", "completed")
 _MOST_LINKS = 18
 
 
@@ -46,8 +46,8 @@ def gpu_fabric(context: Context) -> GpuFabric:
 def _pair(nv: Any, handles: List[Any], first: int, second: int, unknown: Dict[str, str]) -> PeerLink:
     path = _ask(unknown, "links", lambda: nv.nvmlDeviceGetTopologyCommonAncestor(handles[first], handles[second]))
     read = _ask(unknown, "links", lambda: nv.nvmlDeviceGetP2PStatus(handles[first], handles[second], 0))
-    peer = None if read is None else _PEER[read] if read < len(_PEER) else str(read)
-    return PeerLink(first, second, None if path is None else _TOPOLOGY.get(path, str(path)), peer)
+    peer = None if read is None else PEER[read] if read < len(PEER) else str(read)
+    return PeerLink(first, second, None if path is None else TOPOLOGY.get(path, str(path)), peer)
 
 
 def _nvlinks(nv: Any, gpu: Any, unknown: Dict[str, str]) -> Tuple[NvLink, ...]:
@@ -84,7 +84,7 @@ def _fabric(nv: Any, gpu: Any, unknown: Dict[str, str]) -> Tuple[Optional[str], 
         return None, None
     if _ask(unknown, "fabric_states", lambda: nv.nvmlDeviceGetGpuFabricInfoV(gpu, ctypes.byref(info)) or True) is None:
         return None, None
-    state = _FABRIC[info.state] if info.state < len(_FABRIC) else str(info.state)
+    state = FABRIC[info.state] if info.state < len(FABRIC) else str(info.state)
     return state, "success" if info.status == 0 else f"error {info.status}"
 
 

@@ -9,7 +9,9 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from envdoctor.facts.nvml import Gpu, GpuProcess, MigDevice
 
-__all__ = ["EVENT_REASONS", "QUESTIONS", "Card", "reasons", "words"]
+__all__ = [
+    "COMPUTE_MODES", "EVENT_REASONS", "QUESTIONS", "RECOVERY", "VIRTUALIZATION", "Card", "reasons", "words",
+]  # fmt: skip
 
 Ask = Callable[[Any, Any], Any]
 
@@ -26,13 +28,13 @@ EVENT_REASONS: Tuple[Tuple[int, str], ...] = (
     (0x80, "hw_power_brake_slowdown"),
     (0x100, "display_clock_setting"),
 )
-_COMPUTE_MODES = ("default", "exclusive-thread", "prohibited", "exclusive-process")
+COMPUTE_MODES = ("default", "exclusive-thread", "prohibited", "exclusive-process")
 _ARCHITECTURES = {
     2: "Kepler", 3: "Maxwell", 4: "Pascal", 5: "Volta", 6: "Turing", 7: "Ampere", 8: "Ada", 9: "Hopper",
     10: "Blackwell", 13: "Rubin",
 }  # fmt: skip
-_VIRTUALIZATION = ("none", "passthrough", "vgpu", "host-vgpu", "host-vsga")
-_RECOVERY = ("none", "gpu-reset", "node-reboot", "drain-p2p", "drain-and-reset", "recover-imex-domain",
+VIRTUALIZATION = ("none", "passthrough", "vgpu", "host-vgpu", "host-vsga")
+RECOVERY = ("none", "gpu-reset", "node-reboot", "drain-p2p", "drain-and-reset", "recover-imex-domain",
              "bus-reset", "system-reboot")  # fmt: skip
 
 
@@ -95,7 +97,7 @@ def _mig_devices(nv: Any, gpu: Any) -> Tuple[MigDevice, ...]:
 def _recovery_action(nv: Any, gpu: Any) -> str:
     (answer,) = nv.nvmlDeviceGetFieldValues(gpu, [nv.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION])
     nv._nvmlCheckReturn(answer.nvmlReturn)  # noqa: SLF001 - the module's own way from a code to its error
-    return _named(_RECOVERY, int(answer.value.uiVal))
+    return _named(RECOVERY, int(answer.value.uiVal))
 
 
 def _row_remapper(place: int) -> Ask:
@@ -183,9 +185,9 @@ QUESTIONS: Tuple[Tuple[str, Ask], ...] = (
     ("mig_enabled", lambda nv, gpu: bool(nv.nvmlDeviceGetMigMode(gpu)[0])),
     ("mig_enabled_after_reset", lambda nv, gpu: bool(nv.nvmlDeviceGetMigMode(gpu)[1])),
     ("mig_devices", _mig_devices),
-    ("compute_mode", _plain("nvmlDeviceGetComputeMode", lambda mode: _named(_COMPUTE_MODES, mode))),
+    ("compute_mode", _plain("nvmlDeviceGetComputeMode", lambda mode: _named(COMPUTE_MODES, mode))),
     ("persistence", _plain("nvmlDeviceGetPersistenceMode", bool)),
-    ("virtualization", _plain("nvmlDeviceGetVirtualizationMode", lambda mode: _named(_VIRTUALIZATION, mode))),
+    ("virtualization", _plain("nvmlDeviceGetVirtualizationMode", lambda mode: _named(VIRTUALIZATION, mode))),
     ("serial", _plain("nvmlDeviceGetSerial", _text)),
     ("recovery_action", _recovery_action),
     ("processes", _processes),

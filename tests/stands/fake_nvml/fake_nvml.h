@@ -54,6 +54,7 @@ status_t enter(const char *function, int gpu);
 int valid(const device_t *d);
 status_t copy(char *to, u32 size, const char *text);
 status_t pci(device_t *d, pci_t *out);
+status_t pci_at(const char *bus_id, pci_t *out);
 void bus_of(const device_t *d, u32 *domain, u32 *bus, u32 *device);
 
 #define ENTER0()                                \

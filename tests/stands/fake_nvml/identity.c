@@ -202,15 +202,25 @@ void bus_of(const device_t *d, u32 *dom, u32 *bus, u32 *dv) {
     if (v) sscanf(v, "%x:%x:%x", dom, bus, dv);
 }
 
-status_t pci(device_t *d, pci_t *p) {
-    u32 dom, bus, dv;
-    bus_of(d, &dom, &bus, &dv);
+static status_t pci_of(u32 dom, u32 bus, u32 dv, pci_t *p) {
     memset(p, 0, sizeof *p);
     snprintf(p->busIdLegacy, 16, "%04X:%02X:%02X.0", dom & 0xffff, bus & 0xff, dv & 0xff);
     snprintf(p->busId, 32, "%08X:%02X:%02X.0", dom, bus & 0xff, dv & 0xff);
     p->domain = dom;
     p->bus = bus;
     p->device = dv;
+    return OK;
+}
+
+status_t pci_at(const char *text, pci_t *p) {
+    u32 dom, bus, dv;
+    return sscanf(text, "%x:%x:%x", &dom, &bus, &dv) == 3 ? pci_of(dom, bus, dv, p) : INVALID_ARGUMENT;
+}
+
+status_t pci(device_t *d, pci_t *p) {
+    u32 dom, bus, dv;
+    bus_of(d, &dom, &bus, &dv);
+    pci_of(dom, bus, dv, p);
     p->pciDeviceId = number_or(d, "pci_device_id", 0, 0x20B210DE);
     p->pciSubSystemId = number_or(d, "pci_subsystem_id", 0, 0x146310DE);
     return OK;

@@ -102,6 +102,10 @@ API status_t nvmlDeviceGetNvLinkRemotePciInfo_v2(device_t *d, u32 l, pci_t *p) {
     if (!number(d, "nvlinks", 0, &n)) return NOT_SUPPORTED;
     if (l >= n) return INVALID_ARGUMENT;
     int c = count();
+    const char *far_end = value(d, "nvlink_remotes"); /* bus ids, one a link */
+    for (u32 i = 0; far_end && i < l; i++)
+        if ((far_end = strchr(far_end, ','))) far_end++;
+    if (far_end) return pci_at(far_end, p);
     return pci(&gpus[c > 1 ? (d->gpu + 1 + (int)l % (c - 1)) % c : 0], p);
 }
 
@@ -114,12 +118,18 @@ API status_t nvmlDeviceGetNvLinkRemoteDeviceType(device_t *d, u32 l, u32 *o) {
     return OK;
 }
 
-/* place = numa_node, root_complex, switch: the deepest one that two GPUs share decides */
+/* place = numa_node, root_complex, switch: the deepest one that two GPUs share decides;
+ * topology = level to GPU 0, 1, 2 …: as recorded */
 API status_t nvmlDeviceGetTopologyCommonAncestor(device_t *a, device_t *b, u32 *o) {
     ENTER(a);
     if (!valid(b)) return INVALID_ARGUMENT;
     if (a->gpu == b->gpu) {
         *o = 0;
+        return OK;
+    }
+    u64 level;
+    if (number(a, "topology", b->gpu, &level)) {
+        *o = (u32)level;
         return OK;
     }
     if (!value(a, "place") || !value(b, "place")) return NOT_SUPPORTED;
@@ -139,7 +149,7 @@ API status_t nvmlDeviceGetP2PStatus(device_t *a, device_t *b, u32 idx, u32 *o) {
         *o = 5;
         return OK;
     }
-    *o = number_or(a, "p2p_status", 0, 0);
+    *o = number_or(a, "p2p", b->gpu, number_or(a, "p2p_status", 0, 0)); /* p2p = status to GPU 0, 1, 2 … */
     return OK;
 }
 

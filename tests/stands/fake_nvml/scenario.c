@@ -21,14 +21,14 @@
 #include <unistd.h>
 #include "fake_nvml.h"
 
-#define MOST_ENTRIES 2048
+#define MOST_ENTRIES 4096
 
 enum { OF_SYSTEM = -1, OF_ALL = -2, OF_FAULTS = -3 };
 
 struct kv {
     int scope;
     char key[72];
-    char val[200];
+    char val[400];
 };
 static struct kv entry[MOST_ENTRIES];
 static int entries, loaded;

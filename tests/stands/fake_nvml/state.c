@@ -4,7 +4,15 @@
 
 N1(nvmlDeviceGetPowerUsage, u32, "power_mw", 0)
 N1(nvmlDeviceGetPowerManagementLimit, u32, "power_limit_mw", 0)
-N1(nvmlDeviceGetEnforcedPowerLimit, u32, "power_limit_mw", 0)
+N1(nvmlDeviceGetVirtualizationMode, u32, "virtualization", 0)
+
+API status_t nvmlDeviceGetEnforcedPowerLimit(device_t *d, u32 *o) {
+    ENTER(d);
+    u64 v;
+    if (!number(d, "power_enforced_mw", 0, &v) && !number(d, "power_limit_mw", 0, &v)) return NOT_SUPPORTED;
+    *o = v;
+    return OK;
+}
 
 API status_t nvmlDeviceGetPowerManagementDefaultLimit(device_t *d, u32 *o) {
     ENTER(d);
