@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from envdoctor.facts.driver import KernelModule
+from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.nvml import Gpu, GpuFabric, GpuProcess, GpuState, KernelLog, NvLink, XidEvent
 from envdoctor.finding import Severity, Status
 from envdoctor.rule import Rule
@@ -164,3 +166,9 @@ def test_unreadable_kernel_log_is_unknown_with_the_command() -> None:
         check(rules.xid_errors, refused).status,
         check(rules.xid_errors, refused).reason,
     )
+
+
+def test_closed_kernel_log_without_gpu_does_not_matter() -> None:
+    """On a machine without an NVIDIA device nothing in the kernel log is looked for."""
+    bare = (KernelLog(readable=False), PciBus(readable=True), DeviceNodes(), KernelModule(loaded=False))
+    assert Status.NOT_APPLICABLE == check(rules.xid_errors, *bare).status

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envdoctor.facts import Fact
-from envdoctor.facts.driver import CudaDevice, CudaDriver, NvidiaSmi, SmiGpu
+from envdoctor.facts.driver import CudaDevice, CudaDriver, KernelModule, NvidiaSmi, SmiGpu
 from envdoctor.facts.host import Host
 from envdoctor.facts.libraries import Copy, LedgerRow, Libraries
 from envdoctor.facts.nvml import Gpu, GpuState, KernelLog, MigDevice, XidEvent
@@ -110,6 +110,7 @@ def test_error_999_with_a_hardware_xid() -> None:
         ((KernelLog(readable=True, xids=(XidEvent(13, "0:3b:00", "x", 9.0),)), answers(999)), Status.PASSED),
         ((KernelLog(readable=True, xids=(XidEvent(79, "0:3b:00", "x", 9.0),)), answers(100)), Status.PASSED),
         ((KernelLog(readable=False, unknown={"xids": "denied"}),), Status.UNKNOWN),
+        ((KernelLog(readable=False), NO_GPU, NO_NODES, KernelModule(loaded=False)), Status.NOT_APPLICABLE),
     ],
 )
 def test_hardware_fault_boundaries(facts: tuple[Fact, ...], status: Status) -> None:

@@ -37,6 +37,8 @@ TABLES: tuple[Table, ...] = (
     Table("gpu_specs.csv", "GPU model"),
     Table("gpu_names.csv", "GPU family by compute capability"),
     Table("cuda_arch.csv", "CUDA compiler release"),
+    Table("host_compilers.csv", "CUDA compiler release"),
+    Table("nccl_arch.csv", "GPU generation that NCCL learned"),
     Table("reference_results.csv", "published measurement"),
     Table("xid.csv", "Xid code"),
     Table("env_vars.toml", "environment variable"),

@@ -17,7 +17,7 @@ MODULES = (
     "devices", "driver", "cuda_start", "visibility", "cuda_unavailable", "arch", "system", "precision", "doctor",
     "card_state", "ledger", "torch", "torch_files", "torch_copies", "torch_pins", "torch_import",
     "packages", "companions", "mixtures", "interpreter",
-    "driver_state", "gpu_kinds", "arch_horizon",
+    "driver_state", "gpu_kinds", "arch_horizon", "fabric", "nccl", "building",
 )  # fmt: skip
 RETIRED: frozenset[str] = frozenset()
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from envdoctor.facts.driver import KernelModule
+from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.nvml import Gpu, GpuFabric, GpuState, KernelLog, XidEvent
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.knowledge.xid import xids
 from envdoctor.rule import NotApplicable, Rule, Unknown, rule
+from envdoctor.rules.presence import need_gpu
 
 DAY_SECONDS = 86_400
 THERMAL = ("sw_thermal_slowdown", "hw_thermal_slowdown")
@@ -100,7 +103,9 @@ def gpu_lost(state: GpuState) -> Iterator[Finding]:
 
 
 @rule(severity=Severity.WARNING, group="GPUs")
-def xid_errors(log: KernelLog) -> Iterator[Finding]:
+def xid_errors(
+    log: KernelLog, bus: PciBus | None, nodes: DeviceNodes | None, module: KernelModule | None
+) -> Iterator[Finding]:
     """The kernel log holds Xid errors of a GPU.
 
     ## What it means
@@ -119,6 +124,7 @@ def xid_errors(log: KernelLog) -> Iterator[Finding]:
     ## Sources
     https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html
     """
+    need_gpu(bus, nodes, module)
     if log.readable is not True:
         raise Unknown(log.unknown.get("xids", "the kernel log cannot be read"))
     latest = {(event.pci_address, event.code): event for event in log.xids}

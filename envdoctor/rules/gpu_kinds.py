@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from envdoctor.facts.driver import CudaDriver, CudaRuntime, NvidiaSmi
+from envdoctor.facts.driver import CudaDriver, CudaRuntime, KernelModule, NvidiaSmi
+from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.nvml import Gpu, GpuState, KernelLog
 from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
@@ -16,7 +17,7 @@ from envdoctor.rule import Missing, NotApplicable, Rule, Unknown, rule
 from envdoctor.rules.answers import NO_DEVICE, cu_init, cudart
 from envdoctor.rules.builds import need_cuda_build
 from envdoctor.rules.cards import cards
-from envdoctor.rules.presence import seen_working
+from envdoctor.rules.presence import need_gpu, seen_working
 
 MIG_NAME = re.compile(r"\bMIG \d+\w*\.\d+gb", re.IGNORECASE)
 VGPU_NAME = re.compile(r"^(?:NVIDIA )?(?:GRID )?\S.*-\d+([ABCQ])$", re.IGNORECASE)
@@ -188,6 +189,9 @@ def gpu_hardware_fault(
     driver: CudaDriver | None,
     runtime: CudaRuntime | None,
     cuda: TorchCuda | None,
+    bus: PciBus | None,
+    nodes: DeviceNodes | None,
+    module: KernelModule | None,
 ) -> Iterator[Finding]:
     """The kernel log says that a GPU could not be brought up, or that its hardware failed.
 
@@ -211,6 +215,7 @@ def gpu_hardware_fault(
     https://docs.nvidia.com/deploy/xid-errors/
     https://docs.nvidia.com/deploy/gpu-debug-guidelines/
     """
+    need_gpu(bus, nodes, module, None, driver)
     if log.readable is not True:
         raise Unknown(log.unknown.get("xids", "the kernel log cannot be read"))
     working = seen_working(cuda, runtime, driver) is not None

@@ -1,0 +1,44 @@
+"""What belongs together when CUDA code is built or communicates: nvcc and gcc, NCCL and the GPU; typed rows."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from envdoctor.knowledge import rows
+from envdoctor.knowledge.cuda import Version, cuda_minor, numbers
+from envdoctor.knowledge.gpus import Capability, capability
+
+
+@dataclass(frozen=True, slots=True)
+class NcclFloor:
+    """The first NCCL that serves a GPU generation, and what happens with an older one, in words."""
+
+    gpu: Capability
+    nccl: Version
+    words: str
+    source: str
+
+
+@functools.cache
+def nccl_floors() -> tuple[NcclFloor, ...]:
+    """Give the floors, the newest generation first."""
+    found = [
+        NcclFloor(capability(row["min_cc"]) or (), numbers(row["nccl"]) or (), row["words"], row["source"])
+        for row in rows("nccl_arch.csv")
+    ]
+    return tuple(sorted(found, key=lambda each: each.gpu, reverse=True))
+
+
+def nccl_floor(gpu: Capability) -> NcclFloor | None:
+    """Give the floor of this GPU's generation; None for those that every NCCL in use serves."""
+    return next((each for each in nccl_floors() if each.gpu[:1] == gpu[:1] and gpu >= each.gpu), None)
+
+
+@functools.cache
+def newest_gcc(cuda: Version) -> tuple[int, str] | None:
+    """Give the newest major of gcc that the nvcc of a CUDA version accepts, and the source; None: not known."""
+    for row in rows("host_compilers.csv"):
+        if cuda_minor(row["cuda"]) == cuda[:2]:
+            return int(row["newest_gcc"]), row["source"]
+    return None

@@ -1,0 +1,384 @@
+"""What GPUs and machines talk over: peer-to-peer, PCIe switches, InfiniBand ports and GPUDirect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from envdoctor.facts.driver import CudaDriver, KernelModule, NvidiaSmi
+from envdoctor.facts.gpu import DeviceNodes, PciBus
+from envdoctor.facts.host import Environment, Host, Resources
+from envdoctor.facts.libraries import Toolkit
+from envdoctor.facts.nvml import GpuFabric, GpuState, PeerLink
+from envdoctor.facts.surroundings import Fabric, InfinibandPort
+from envdoctor.finding import Confidence, Evidence, Finding, Fix, Safety, Severity, see
+from envdoctor.knowledge.gpus import is_consumer
+from envdoctor.remedy.driver import shell
+from envdoctor.remedy.variables import administer, export, look, start_anew
+from envdoctor.rule import NotApplicable, Rule, Unknown, known, rule
+from envdoctor.rules.cards import gpu_names
+from envdoctor.rules.launch import nccl_setting
+from envdoctor.rules.names import match_names
+from envdoctor.rules.presence import in_container, need_gpu, need_native_driver
+
+WIRED_BY_NVLINK = re.compile(r"(?:SXM\d?|HBM\d\w?)(?=$|[\s-])", re.IGNORECASE)
+NOT_SAID = frozenset({None, "unknown"})
+ONE_SWITCH = frozenset({"pix", "pxb"})
+ENOUGH_LOCKED_KIB = 1 << 20  # NCCL registers buffers of hundreds of MiB a process; NVIDIA says unlimited
+
+
+@rule(severity=Severity.ERROR, group="fabric", explained_by=("fabric-manager-missing", "nvlink-down"))
+def nccl_p2p_broken(
+    fabric: GpuFabric, state: GpuState | None, environment: Environment | None, toolkit: Toolkit | None
+) -> Iterator[Finding]:
+    """Peer-to-peer does not work between GPUs that are joined by NVLink.
+
+    ## What it means
+    The driver says that one GPU may not read the other's memory, although NVLink joins them. NCCL will try this way,
+    or go through the host's memory.
+
+    ## Why it matters
+    Collectives hang, fail with "peer access is not supported between these two devices", or run many times slower.
+
+    ## How it is detected
+    NVML's peer-to-peer status of each pair, against the NVLinks that both have to one switch or to each other. Cards
+    that are always wired by NVLink (SXM) and have no peer-to-peer, as in a virtual machine that was given them one by
+    one, are a warning: NCCL then uses shared memory. Other cards without peer-to-peer are no finding: many boards and
+    all recent GeForce cards have none. A transfer that is allowed and still fails is seen by "envdoctor bench" only.
+
+    ## What to do
+    In a virtual machine, pass the GPUs through together with their NVSwitches. On a host, look at the fabric manager,
+    the IOMMU and ACS. Until then, tell NCCL to go through the host.
+
+    ## Sources
+    https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
+    https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html
+    """
+    off = nccl_setting(environment, toolkit, "NCCL_P2P_DISABLE")
+    if off and off[0].strip() == "1":
+        raise NotApplicable("NCCL_P2P_DISABLE=1: NCCL does not use peer-to-peer")
+    pairs = _pairs(fabric, state)
+    refused = [each for each in pairs if each.peer_to_peer_read != "ok"]
+    joined = [each for each in refused if _joined(fabric, state, each)]
+    wired = [each for each in refused if each not in joined and _both_wired(state, each)]
+    for found, severity in ((joined, Severity.ERROR), (wired, Severity.WARNING)):
+        if found:
+            yield _peers_refused(fabric, found, severity)
+
+
+def _pairs(fabric: GpuFabric, state: GpuState | None) -> list[PeerLink]:
+    """Give the pairs whose status is known, or end the rule with the reason."""
+    if not fabric.links:
+        if state and state.count is not None and state.count > 1:
+            raise Unknown(fabric.unknown.get("links", "NVML did not say how the GPUs are connected"))
+        raise NotApplicable("fewer than two GPUs")
+    pairs = [each for each in fabric.links if each.peer_to_peer_read not in NOT_SAID]
+    if not pairs:
+        raise Unknown(fabric.unknown.get("links", "NVML did not say whether peer-to-peer works"))
+    return pairs
+
+
+def _joined(fabric: GpuFabric, state: GpuState | None, pair: PeerLink) -> bool:
+    """Tell whether both have active NVLinks to one switch, or to each other."""
+    first, second = _remotes(fabric, pair.first), _remotes(fabric, pair.second)
+    if first & second:
+        return True
+    addresses = {gpu.index: (gpu.pci_address or "").lower() for gpu in (state.gpus if state else ())}
+    return bool(addresses.get(pair.second)) and addresses.get(pair.second) in first
+
+
+def _remotes(fabric: GpuFabric, index: int) -> set[str]:
+    links = fabric.nvlinks[index] if index < len(fabric.nvlinks) else ()
+    return {each.remote.lower() for each in links if each.active and each.remote}
+
+
+def _both_wired(state: GpuState | None, pair: PeerLink) -> bool:
+    names = {gpu.index: gpu.name or "" for gpu in (state.gpus if state else ())}
+    return all(WIRED_BY_NVLINK.search(names.get(each, "")) for each in (pair.first, pair.second))
+
+
+def _peers_refused(fabric: GpuFabric, found: list[PeerLink], severity: Severity) -> Finding:
+    shown = ", ".join(f"{each.first}-{each.second}: {each.peer_to_peer_read} ({each.path})" for each in found[:8])
+    joined = severity is Severity.ERROR
+    title = "Peer-to-peer is refused between GPUs that NVLink joins"
+    if not joined:
+        title = "These GPUs are made for NVLink and have no peer-to-peer: NCCL goes through the host's memory"
+    return Finding(
+        f"{title} ({len(found)} pairs)",
+        evidence=(see(fabric, "links", "peer-to-peer by pair", shown),),
+        fixes=(
+            look("See the topology and what peers may do", "nvidia-smi topo -m", "nvidia-smi topo -p2p r"),
+            export("Until it is repaired: let NCCL go through the host", "NCCL_P2P_DISABLE=1"),
+        ),
+        subject="" if joined else "no-peer-to-peer",
+        severity=severity,
+        confidence=Confidence.LIKELY,
+    )
+
+
+@rule(severity=Severity.WARNING, group="fabric")
+def acs_blocks_p2p(
+    fabric: Fabric, gpus: GpuFabric | None, bus: PciBus | None, module: KernelModule | None, host: Host | None
+) -> Iterator[Finding]:
+    """PCIe access control (ACS) sends the traffic between devices of one switch up to the CPU and back.
+
+    ## What it means
+    With ACS redirection on, a PCIe switch may not pass packets from one device below it to another directly.
+
+    ## Why it matters
+    Peer-to-peer between GPUs, and between a GPU and its network card, is much slower or does not work. Hangs of NCCL
+    were traced to it.
+
+    ## How it is detected
+    The ACS control bits of the bridges above the GPUs (root only). It matters where two GPUs share a switch, or where
+    InfiniBand is there; elsewhere nothing is reported. In a virtual machine ACS is needed and not judged.
+
+    ## What to do
+    Switch ACS off in the firmware's settings, or for the bridges until the next boot. Leave it on where devices are
+    passed to virtual machines.
+
+    ## Sources
+    https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html
+    """
+    need_native_driver(host)
+    need_gpu(bus, None, module)
+    if host and host.virtualization not in {None, "none"}:
+        raise NotApplicable("in a virtual machine access control is needed, and not seen")
+    bridges = fabric.acs_enabled_bridges
+    if not bridges:
+        if "acs_enabled_bridges" in fabric.unknown:
+            raise Unknown(fabric.unknown["acs_enabled_bridges"])
+        return
+    sharing = _share_a_switch(fabric, gpus)
+    if not sharing:
+        return
+    yield Finding(
+        "ACS is on above the GPUs: traffic between devices of one switch takes the way through the CPU",
+        evidence=(see(fabric, "acs_enabled_bridges", "bridges that redirect", ", ".join(bridges[:8])), *sharing),
+        fixes=tuple(_without_acs(bridges)),
+        confidence=Confidence.LIKELY,
+    )
+
+
+def _share_a_switch(fabric: Fabric, gpus: GpuFabric | None) -> tuple[Evidence, ...]:
+    """Give what makes the redirection matter: GPUs below one switch without NVLink, or a fabric card in use."""
+    ports = [port for port in fabric.infiniband if is_active(port)]
+    if ports:
+        return (see(fabric, "infiniband", "RDMA ports that are up", _ports(ports)),)
+    near = [each for each in (gpus.links if gpus else ()) if each.path in ONE_SWITCH]
+    if gpus is None or not near or any(link.active for links in gpus.nvlinks for link in links):
+        return ()
+    return (see(gpus, "links", "GPUs below one switch", ", ".join(f"{each.first}-{each.second}" for each in near[:8])),)
+
+
+def _without_acs(bridges: tuple[str, ...]) -> Iterator[Fix]:
+    commands = tuple(f"sudo setpci -s {each} ECAP_ACS+0x6.w=0000" for each in bridges[:16])
+    yield administer("Switch the redirection off until the next boot", "the bridges' registers", *commands)
+    yield look("See it for all bridges", "sudo lspci -vvv | grep -i acsctl", root=True)
+
+
+def is_active(port: InfinibandPort) -> bool:
+    """Tell whether a port carries traffic: ``4: ACTIVE``."""
+    return "ACTIVE" in (port.state or "")
+
+
+def _ports(ports: list[InfinibandPort]) -> str:
+    return ", ".join(f"{each.device}:{each.port}" for each in ports[:12])
+
+
+def _need_rdma(fabric: Fabric) -> None:
+    if not fabric.infiniband:
+        if "infiniband" in fabric.unknown:
+            raise Unknown(fabric.unknown["infiniband"])
+        raise NotApplicable("no InfiniBand or RoCE device")
+
+
+def _in_use(
+    fabric: Fabric, environment: Environment | None, toolkit: Toolkit | None
+) -> tuple[list[InfinibandPort], bool]:
+    """Give the active ports that NCCL would use, and whether that is sure: InfiniBand, or cards named for NCCL."""
+    named = nccl_setting(environment, toolkit, "NCCL_IB_HCA")
+    off = nccl_setting(environment, toolkit, "NCCL_IB_DISABLE")
+    if off and off[0].strip() == "1":
+        raise NotApplicable("NCCL_IB_DISABLE=1: NCCL does not use RDMA")
+    wanted = match_names(named[0], [port.device for port in fabric.infiniband]) if named else None
+    ports = [each for each in fabric.infiniband if is_active(each) and (wanted is None or each.device in wanted)]
+    real = [each for each in ports if each.link_layer in {"InfiniBand", "Ethernet"}]
+    return real, bool(named) or any(each.link_layer == "InfiniBand" for each in real)
+
+
+@rule(severity=Severity.WARNING, group="fabric")
+def gpudirect_rdma_missing(
+    fabric: Fabric,
+    module: KernelModule | None,
+    bus: PciBus | None,
+    nodes: DeviceNodes | None,
+    smi: NvidiaSmi | None,
+    driver: CudaDriver | None,
+    environment: Environment | None,
+    toolkit: Toolkit | None,
+    host: Host | None,
+) -> Iterator[Finding]:
+    """The network cards cannot reach the GPUs' memory directly: GPUDirect RDMA is not set up.
+
+    ## What it means
+    A network card reads GPU memory through the module nvidia-peermem, or through dma-buf with the open NVIDIA module
+    on Linux 5.12 or newer. Neither is here.
+
+    ## Why it matters
+    Between machines NCCL copies through the host's memory. All-reduce loses half of its bandwidth or more.
+
+    ## How it is detected
+    An active RDMA port, the loaded modules, the flavour of the NVIDIA module and the kernel's release. A warning for
+    InfiniBand and for cards that NCCL_IB_HCA names; else info, for many Ethernet cards speak RDMA that nobody uses.
+    GeForce cards have no GPUDirect and are left out.
+
+    ## What to do
+    Load nvidia-peermem, or install the open kernel module.
+
+    ## Sources
+    https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/gpu-operator-rdma.html
+    https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html
+    """
+    need_native_driver(host)
+    need_gpu(bus, nodes, module, smi, driver)
+    _need_rdma(fabric)
+    names = gpu_names(driver, smi, None)
+    if names and all(is_consumer(each) for each in names):
+        raise NotApplicable("GeForce cards have no GPUDirect RDMA")
+    ports, sure = _in_use(fabric, environment, toolkit)
+    if not ports or fabric.peermem_loaded or fabric.dmabuf_supported:
+        return
+    known(fabric, "peermem_loaded"), known(fabric, "dmabuf_supported")
+    where = ", on the host" if in_container(host) else ""
+    yield Finding(
+        "GPUDirect RDMA is not set up: traffic between machines goes through the host's memory",
+        evidence=(
+            see(fabric, "infiniband", "RDMA ports that are up", _ports(ports)),
+            see(fabric, "peermem_loaded", "nvidia-peermem", "not loaded"),
+            see(fabric, "dmabuf_supported", "dma-buf (open module, Linux 5.12)", "no"),
+        ),
+        fixes=(
+            administer(
+                f"Load nvidia-peermem now and at each boot{where}",
+                "the running kernel's modules",
+                "sudo modprobe nvidia-peermem",
+                "echo nvidia-peermem | sudo tee /etc/modules-load.d/nvidia-peermem.conf",
+            ),
+        ),
+        severity=None if sure else Severity.INFO,
+        confidence=Confidence.LIKELY,
+    )
+
+
+@rule(severity=Severity.WARNING, group="fabric")
+def infiniband_port_down(fabric: Fabric, environment: Environment | None, toolkit: Toolkit | None) -> Iterator[Finding]:
+    """An InfiniBand port is down while its neighbours are up, or waits for a subnet manager.
+
+    ## What it means
+    A cable, a transceiver, a switch port or the subnet manager is missing for this port.
+
+    ## Why it matters
+    NCCL uses fewer rails, or other machines wait for this one for ever.
+
+    ## How it is detected
+    State and physical state of each port. InfiniBand ports are compared with each other: where none is up, the
+    machine does not use them. An Ethernet port that is down counts only when NCCL_IB_HCA names it.
+
+    ## What to do
+    Look at the cable and the switch. In state INIT with the link up, start the subnet manager.
+
+    ## Sources
+    https://docs.nvidia.com/networking/display/ofedv512580/infiniband+fabric+utilities
+    """
+    _need_rdma(fabric)
+    named = nccl_setting(environment, toolkit, "NCCL_IB_HCA")
+    wanted = match_names(named[0], [port.device for port in fabric.infiniband]) if named else None
+    used = any(is_active(each) for each in fabric.infiniband if each.link_layer == "InfiniBand")
+    for port in fabric.infiniband:
+        chosen = wanted is not None and port.device in wanted
+        if port.state is None or is_active(port) or (wanted is not None and not chosen):
+            continue
+        linked = "LinkUp" in (port.physical_state or "")
+        if chosen or (port.link_layer == "InfiniBand" and (used or linked)):
+            yield _port_down(fabric, port, named[1] if named and chosen else None, linked=linked)
+
+
+def _port_down(fabric: Fabric, port: InfinibandPort, named: Evidence | None, *, linked: bool) -> Finding:
+    name, waits = f"{port.device}:{port.port}", linked and port.link_layer == "InfiniBand"
+    state = f"{port.state}, {port.physical_state or 'physical state not known'}"
+    return Finding(
+        f"{port.link_layer or 'RDMA'} port {name} is not up" + (": it waits for a subnet manager" if waits else ""),
+        evidence=(see(fabric, "infiniband", name, state), *((named,) if named else ())),
+        fixes=(look("Look at the port and its errors", f"ibstat {port.device} {port.port}; perfquery -x 2>/dev/null"),),
+        subject=name,
+    )
+
+
+@rule(severity=Severity.WARNING, group="system")
+def memlock_limit_too_low(
+    resources: Resources,
+    fabric: Fabric,
+    environment: Environment | None,
+    toolkit: Toolkit | None,
+    bus: PciBus | None,
+    nodes: DeviceNodes | None,
+    module: KernelModule | None,
+    host: Host | None,
+) -> Iterator[Finding]:
+    """The limit of locked memory is too low for InfiniBand.
+
+    ## What it means
+    RDMA pins the buffers that it sends. A process may pin no more than its limit of locked memory.
+
+    ## Why it matters
+    NCCL fails with "Call to ibv_create_cq failed" or "Cannot allocate memory", or falls back to sockets.
+
+    ## How it is detected
+    RLIMIT_MEMLOCK against 1 GiB, on a machine with a GPU and an active RDMA port. Root outside a container is not
+    bound by it. For Ethernet ports that NCCL_IB_HCA does not name it is info.
+
+    ## What to do
+    Set the limit to unlimited where the job is started: in the container's options, the service or limits.conf.
+
+    ## Sources
+    https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html
+    """
+    need_gpu(bus, nodes, module)
+    _need_rdma(fabric)
+    if host and host.is_root and not in_container(host):
+        raise NotApplicable("root outside a container is not bound by this limit")
+    ports, sure = _in_use(fabric, environment, toolkit)
+    if not ports:
+        raise NotApplicable("no RDMA port is up")
+    limit = known(resources, "locked_memory_soft_kib")
+    if limit < 0 or limit >= ENOUGH_LOCKED_KIB:
+        return
+    yield Finding(
+        f"A process may lock {limit} KiB of memory: too little for InfiniBand",
+        evidence=(
+            see(resources, "locked_memory_soft_kib", "limit of locked memory", f"{limit} KiB"),
+            see(fabric, "infiniband", "RDMA ports that are up", _ports(ports)),
+        ),
+        fixes=_unlimited(host, resources),
+        severity=None if sure else Severity.INFO,
+        confidence=Confidence.LIKELY,
+    )
+
+
+def _unlimited(host: Host | None, resources: Resources) -> tuple[Fix, ...]:
+    if in_container(host):
+        tool = "podman" if host and host.container == "podman" else "docker"
+        return (start_anew("Start the container without the limit", f"{tool} run --ulimit memlock=-1 IMAGE"),)
+    lines = tuple(
+        f"echo '* {kind} memlock unlimited' | sudo tee -a /etc/security/limits.conf" for kind in ("soft", "hard")
+    )
+    lasting = administer("Lift it for everyone, then log in again", "the limits of new logins", *lines)
+    if resources.locked_memory_hard_kib == -1:
+        return (Fix("Lift it in this shell", shell("ulimit -l unlimited"), Safety.SAFE, "this shell only"), lasting)
+    return (lasting,)
+
+
+RULES: tuple[Rule, ...] = (
+    nccl_p2p_broken, acs_blocks_p2p, gpudirect_rdma_missing, infiniband_port_down, memlock_limit_too_low,
+)  # fmt: skip
