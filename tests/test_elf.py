@@ -44,7 +44,8 @@ def read_everything(path: Path) -> None:
             lambda: elf.needed, lambda: elf.soname, lambda: elf.rpath, lambda: elf.runpath, lambda: elf.verneed,
             lambda: elf.verdef, lambda: list(elf.dynsyms()), lambda: elf.defines("thing"),
             lambda: elf.exports("thing"), lambda: elf.names(rb"thing\w*"), lambda: elf.section(".rodata"),
-            lambda: elf.find_text(rb"NCCL version \S+"), elf.fatbin_arches,
+            lambda: elf.find_text(rb"NCCL version \S+"), elf.fatbin_arches, lambda: list(elf.undefined()),
+            lambda: elf.has_name_starting("thi"),
         ]  # fmt: skip
         for question in questions:
             try:
@@ -132,3 +133,14 @@ def test_damaged_file_never_raises_anything_else(library: Path, tmp_path: Path) 
             content[at : at + 8] = struct.pack("<Q", chosen.choice(values))
         path.write_bytes(content)
         assert survives(path)
+
+
+def test_undefined_names_are_told_and_weak_ones_left_out(tmp_path: Path) -> None:
+    """A symbol that may stay open is not asked of anybody."""
+    source = "extern int may_be_there(void) __attribute__((weak));\nint (*const use_weak)(void) = may_be_there;\n"
+    path = tmp_path / "libopen.so"
+    path.write_bytes(build(Library("libopen.so", defines=("here",), undefined=("_ZN3c105ErrorE",), source=source)))
+    with Elf(str(path)) as elf:
+        assert ["_ZN3c105ErrorE"] == list(elf.undefined())
+        assert ("may_be_there", False) in set(elf.dynsyms())
+        assert (True, False) == (elf.has_name_starting("_ZN3c105"), elf.has_name_starting("ZN3c105"))

@@ -7,11 +7,11 @@ Whatever is wrong with the file's content ends in ``ElfError``; a file that cann
 from __future__ import annotations
 
 import mmap
-import os
 import re
 import struct
 from typing import Any, Dict, Iterator, List, Optional, Pattern, Tuple, Union
 
+from envdoctor_probes.elf_map import ElfError, map_file
 from envdoctor_probes.fatbin import count_arches
 
 __all__ = ["AARCH64", "X86_64", "Elf", "ElfError"]
@@ -22,11 +22,7 @@ _LOAD, _DYNAMIC = 1, 2  # program headers
 _NEEDED, _HASH, _STRTAB, _SYMTAB, _STRSZ, _SONAME, _RPATH, _RUNPATH = 1, 4, 5, 6, 10, 14, 15, 29
 _GNU_HASH, _VERNEED, _VERNEEDNUM = 0x6FFFFEF5, 0x6FFFFFFE, 0x6FFFFFFF
 _VERDEF, _VERDEFNUM = 0x6FFFFFFC, 0x6FFFFFFD
-_SYMBOL_BYTES = 24
-
-
-class ElfError(ValueError):
-    """The file is not a 64-bit little-endian ELF file, or it is damaged."""
+_SYMBOL, _SYMBOL_BYTES, _WEAK = "<IBBHQQ", 24, 2
 
 
 class Elf:
@@ -34,7 +30,7 @@ class Elf:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._map = _map(path)
+        self._map = map_file(path)
         try:
             self._read_headers()
         except BaseException:
@@ -198,16 +194,32 @@ class Elf:
         found = whole.findall(self._map, *place)
         return tuple(dict.fromkeys(each.decode("utf-8", "replace") for each in found))
 
+    def has_name_starting(self, start: str) -> bool:
+        """Tell whether a name in the dynamic string table starts like this."""
+        place = self._string_table()
+        return place is not None and self._map.find(b"\0" + start.encode(), *place) >= 0
+
     def dynsyms(self) -> Iterator[Tuple[str, bool]]:
         """Give each dynamic symbol's name, and whether this file defines it (else it needs it)."""
+        for name, _, section in self._symbols():
+            yield self._text(name), section != 0
+
+    def undefined(self) -> Iterator[str]:
+        """Give the names that another file must define; weak ones, which may stay open, are left out."""
+        for name, info, section in self._symbols():
+            if name and not section and info >> 4 != _WEAK:
+                yield self._text(name)
+
+    def _symbols(self) -> Iterator[Tuple[int, int, int]]:
+        """Give each dynamic symbol's name (its place in the string table), binding and type, and section."""
         table = self._tag(_SYMTAB)
         if table is None:
             return
         start = self._offset(table)
         count = min(self._symbol_count(), (len(self._map) - start) // _SYMBOL_BYTES)
-        for number in range(1, count):
-            name, _, _, section = self._unpack("<IBBH", start + number * _SYMBOL_BYTES)
-            yield self._text(name), section != 0
+        entries = self._map[start + _SYMBOL_BYTES : start + count * _SYMBOL_BYTES]
+        for name, info, _, section, _, _ in struct.iter_unpack(_SYMBOL, entries):
+            yield name, info, section
 
     def _symbol_count(self) -> int:
         """Count the dynamic symbols: the table does not say its own length, a hash table beside it does."""
@@ -278,17 +290,3 @@ def _gnu_hash(symbol: str) -> int:
     for byte in symbol.encode():
         value = (value * 33 + byte) & 0xFFFFFFFF
     return value
-
-
-def _map(path: str) -> mmap.mmap:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size < 64:
-            raise ElfError(f"{path}: {size} bytes are too few for an ELF file")
-        mapped = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
-    finally:
-        os.close(descriptor)
-    if hasattr(mmap, "MADV_RANDOM"):
-        mapped.madvise(mmap.MADV_RANDOM)  # no readahead: scattered small reads, often from a cold disk
-    return mapped
