@@ -75,8 +75,18 @@ class Rule:
     @cached_property
     def inputs(self) -> tuple[Input, ...]:
         """The facts that the parameters name, in order."""
-        hints = typing.get_type_hints(self.body)
-        return tuple(_input(name, hints[name]) for name in inspect.signature(self.body).parameters)
+        code = self.body.__code__
+        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        return tuple(_plain(name, self.body) or _input(name, typing.get_type_hints(self.body)[name]) for name in names)
+
+
+def _plain(name: str, body: RuleBody) -> Input | None:
+    """Read ``Fact`` and ``Fact | None`` by name, which all our rules say; ``typing`` takes ten times as long."""
+    kind, _, none = str(body.__annotations__.get(name)).partition(" | ")
+    fact = body.__globals__.get(kind)
+    if isinstance(fact, type) and issubclass(fact, Fact) and none in {"", "None"}:
+        return Input(name, fact, optional=bool(none))
+    return None
 
 
 def _input(name: str, hint: object) -> Input:
