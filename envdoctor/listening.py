@@ -1,9 +1,13 @@
-"""The pipes to one supervisor: the request goes out, its answer and what it prints come in, none of them blocks."""
+"""The pipes to one supervisor: the request goes out, its answer and what it prints come in, none of them blocks.
+
+``Printed`` is the one pipe of a command that a fix runs.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import selectors
 from typing import IO, TYPE_CHECKING
 
@@ -93,3 +97,37 @@ class Streams:
         for stream in (self._stdin, *self._printed):
             with contextlib.suppress(OSError):
                 stream.close()
+
+
+class Printed:
+    """What a command prints on one pipe: ``hear`` is called with each line; the beginning and the end are kept."""
+
+    def __init__(self, fd: int, hear: Callable[[str], object]) -> None:
+        self._fd, self._hear = fd, hear
+        self._lines, self._kept = Lines(), Kept()
+        os.set_blocking(fd, False)
+
+    @property
+    def said(self) -> str:
+        """Give what was printed, its middle left out where it is long."""
+        return self._kept.text()
+
+    def attend(self, seconds: float) -> bool:
+        """Wait at most so long for something; tell whether there was any."""
+        select.select([self._fd], [], [], max(0.0, seconds))
+        return self._read()
+
+    def _read(self) -> bool:
+        data = read(self._fd)
+        self._kept.feed(data)
+        for line in self._lines.feed(data):
+            self._hear(line.decode("utf-8", "replace"))
+        return bool(data)
+
+    def drain(self) -> None:
+        """Read what is left, after the end, and tell a last line that has no end."""
+        for _ in range(_FINAL // CHUNK):
+            if not self._read():
+                break
+        for line in self._lines.feed(b"\n"):
+            self._hear(line.decode("utf-8", "replace"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import sys
 from dataclasses import asdict, dataclass, field
@@ -59,11 +60,13 @@ class Patient:
         """Give the patient's environment, unchanged but for the mark by which we know our own processes."""
         return {**(os.environ if self.environ is None else self.environ), TOKEN: token}
 
+    def where(self) -> bytes:
+        """Give the first line that the interpreter is told: where it finds the modules of ours that it needs."""
+        return json.dumps({**homes(), **self.payload}).encode() + b"\n"
+
     def request(self, planned: Sequence[Planned], *, answer_fd: int, began: float, seconds: float) -> dict[str, Any]:
         """Give what the supervisor is told: what to ask, under which roots, and within which time."""
-        payload = {**homes(), **self.payload}
         return {
-            "payload": payload,
             "answer_fd": answer_fd,
             "began": began,
             "seconds": seconds,

@@ -18,7 +18,8 @@ import pytest
 from envdoctor.gathered import covered
 from envdoctor.outcome import Crashed, Failed, Got, TimedOut
 from envdoctor.probe import Roots
-from envdoctor.runner import collect
+from envdoctor.runner import Collection, collect
+from envdoctor.runner.starting import Ready
 from envdoctor.snapshot import Target, load, save
 from envdoctor.target import Patient
 from tests.stands.engine import HERE, ask, by_name, collect_from, nothing_left, plan
@@ -318,12 +319,35 @@ def test_the_answer_can_travel_on_stdout() -> None:
     planned = [plan("not_utf8"), plan("fine"), plan("hang", seconds=0.5)]
     request = patient.request(planned, answer_fd=1, began=0.0, seconds=5.0)
     del request["began"], request["parent"]
-    sent = json.dumps(request).encode()
+    sent = patient.where() + json.dumps(request).encode()
     done = subprocess.run(patient.argv(), input=sent, capture_output=True, check=True, start_new_session=True)
     events = [json.loads(line) for line in done.stdout.splitlines()]
     results = {each["probe"]: each["outcome"] for each in events if each["event"] == "result"}
     assert {"not-utf8": "crashed", "fine": "got", "hang": "timed-out"} == results
     assert ["hello", "end"] == [events[0]["event"], events[-1]["event"]]
+
+
+def test_an_interpreter_made_ready_answers_for_its_own_patient_only() -> None:
+    """What was started before the question answers it; for another patient a new one is started, and it goes."""
+    ready = Ready(Patient(payload=PAYLOAD))
+    assert None is ready.took(Patient(payload=PAYLOAD, cwd="/"))
+    ready.dismiss()
+    asked = [plan("fine")]
+    ready = Ready(Patient(payload=PAYLOAD))
+    kinds = {each.fact: Thing for each in asked}
+    run = Collection(Patient(payload=PAYLOAD), asked, timeout=5.0, ready=ready, kinds=kinds)
+    assert None is ready.took(Patient(payload=PAYLOAD))
+    assert ["got"] == [each.outcome.name for each in run.finish().probes]
+    ready.dismiss()
+
+
+def test_an_interpreter_that_nobody_asks_goes_quietly() -> None:
+    """Dismissed before a request has come, the interpreter ends by itself."""
+    ready = Ready(Patient())
+    began = time.monotonic()
+    ready.dismiss()
+    assert time.monotonic() - began < 1.0
+    assert None is ready.took(Patient())
 
 
 # The snapshot

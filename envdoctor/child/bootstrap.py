@@ -1,7 +1,9 @@
 """[payload] The text that ``python -c`` runs in the patient, before any of our modules can be imported there.
 
-It reads the request from stdin, keeps the user's own files (a ``json.py`` in the working directory, say) away from
-our imports, and finds our few top-level names by their directories: the patient needs nothing installed.
+It reads one line from stdin, which says where our modules are, and while it imports them the request may still be on
+its way. It keeps the user's own files (a ``json.py`` in the working directory, say) away from our imports, and finds
+our few top-level names by their directories: the patient needs nothing installed. When stdin ends without a request,
+nothing is wanted, and it goes.
 """
 
 from __future__ import annotations
@@ -26,13 +28,16 @@ def begin():
     sys.dont_write_bytecode = False
     import json
     from importlib.machinery import PathFinder
-    chunks = []
-    while not chunks or chunks[-1]:
-        chunks.append(os.read(0, 1 << 20))
-    request = json.loads(b"".join(chunks))
+    told = b""
+    while b"\n" not in told:
+        more = os.read(0, 1 << 16)
+        if not more:
+            sys.exit(0)
+        told += more
+    where, _, told = told.partition(b"\n")
 
     class Payload:
-        homes = request["payload"]
+        homes = json.loads(where)
 
         @classmethod
         def find_spec(cls, name, path=None, target=None):
@@ -42,6 +47,12 @@ def begin():
     from envdoctor.child.paths import Paths
     from envdoctor.child.service import main
     sys.dont_write_bytecode = True
+    chunks = [told]
+    while len(chunks) == 1 or chunks[-1]:
+        chunks.append(os.read(0, 1 << 20))
+    request = json.loads(b"".join(chunks) or b"null")
+    if request is None:
+        sys.exit(0)
     main(request, Paths(list(sys.path), full, Payload.homes, before))
 
 

@@ -41,13 +41,15 @@ def obtain(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue) -
 def _collect(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue) -> Snapshot:
     from envdoctor import runner
     from envdoctor.cli.progress import Progress
+    from envdoctor.runner.starting import Ready
 
     planned = wanted(for_level(settings.level, catalogue.planned), settings, catalogue)
     patient, planned = _patient(given, planned)
     progress = Progress()
     kinds = catalogue.facts if catalogue.plugins.facts else None  # None: the built-in ones, imported after the start
+    ready = click.get_current_context().find_object(Ready)
     run = runner.Collection(
-        patient, planned, timeout=settings.timeout, level=settings.level, progress=progress, kinds=kinds
+        patient, planned, timeout=settings.timeout, level=settings.level, progress=progress, kinds=kinds, ready=ready
     )
     snapshot = run.finish(meanwhile=lambda: catalogue.rules)  # they are imported while the patient works
     progress.clear()

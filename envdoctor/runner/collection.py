@@ -1,4 +1,4 @@
-"""The only room that starts processes: sends the request to the patient's supervisor and gathers what it says.
+"""One run: sends the request to the patient's supervisor and gathers what it says.
 
 The supervisor keeps each probe's deadline and names the culprit. Here is only the outer deadline, for a supervisor
 that never begins, dies, or cannot be heard; and Ctrl-C.
@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,12 +19,15 @@ from envdoctor.child.answering import TOKEN
 from envdoctor.ending import Ending
 from envdoctor.listening import Streams
 from envdoctor.plan import with_prerequisites
+from envdoctor.runner.starting import KILL_WAIT, start, wait_for
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Sequence
 
     from envdoctor.facts import Fact
     from envdoctor.plan import Planned
+    from envdoctor.runner.starting import Ready
     from envdoctor.snapshot import Snapshot
     from envdoctor.target import Patient
 
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
 LATE = 2.5  # what the supervisor may need beyond the timeout: it waits a while for what SIGKILL does not end
 STOP_WAIT = 2.0
-KILL_WAIT = 1.0
 TICK = 1.0
 WORTH_IT = 0.5  # the time that must be left to ask again what a dying supervisor left unasked
 _NAPS = 0.02
@@ -69,11 +70,12 @@ class Collection:
         level: str = "standard",
         progress: Progress | None = None,
         kinds: Kinds | None = None,
+        ready: Ready | None = None,
     ) -> None:
-        self._patient, self._timeout, self._progress = patient, timeout, progress
-        self._began = time.monotonic()
+        self._patient, self._timeout, self._progress, self._ready = patient, timeout, progress, ready
+        self._began = ready.began if ready else time.monotonic()
         self._planned = with_prerequisites(planned)
-        self._token = os.urandom(12).hex()
+        self._token = ready.token if ready else os.urandom(12).hex()
         self._interrupted = False
         self._under_way: tuple[subprocess.Popen[bytes], Streams] | None = None
         refused = self._start(self._planned)
@@ -84,31 +86,16 @@ class Collection:
 
     def _start(self, planned: Sequence[Planned]) -> str:
         """Start a supervisor and send it the request; give the words of why it cannot be started, or nothing."""
-        answer, theirs = os.pipe()
         try:
-            process = self._popen(theirs)
+            given = self._ready.took(self._patient) if self._ready else None
+            process, answer, theirs = given or start(self._patient, self._token)
         except (OSError, ValueError) as error:
-            os.close(answer)
             return f"{self._patient.python or 'no interpreter'} cannot be started: {error}"
-        finally:
-            os.close(theirs)
         request = self._patient.request(planned, answer_fd=theirs, began=self._began, seconds=self._timeout)
         sent = json.dumps(request).encode()
         stdin, *printed = (stream for stream in (process.stdin, process.stdout, process.stderr) if stream)
         self._under_way = process, Streams(answer, stdin, printed, sent, self._hear)
         return ""
-
-    def _popen(self, theirs: int) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self._patient.argv(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=(theirs,),
-            cwd=self._patient.cwd,
-            env=self._patient.environment(self._token),
-            start_new_session=True,
-        )
 
     def finish(self, meanwhile: Callable[[], object] = lambda: None) -> Snapshot:
         """Wait for the end and give the snapshot. What a dying supervisor left unasked is asked by another one.
@@ -142,7 +129,7 @@ class Collection:
                 notice = now + TICK
             streams.attend(min(notice, self._deadline) - now)
             if streams.answer_ended:
-                _wait(process, _NAPS)
+                wait_for(process, _NAPS)
 
     @property
     def _deadline(self) -> float:
@@ -195,11 +182,6 @@ class Collection:
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
-            _wait(process, KILL_WAIT)
+            wait_for(process, KILL_WAIT)
         if process.poll() != 0:
             vitals.end_all_marked(f"{TOKEN}={self._token}", KILL_WAIT)
-
-
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(seconds)
