@@ -77,7 +77,7 @@ def _upwards(start: Path) -> tuple[Path, ...]:
 def _found(file: Path, notes: list[str]) -> dict[str, Any] | None:
     """Give our table if ``file`` has one. Somebody else's broken pyproject.toml is a note; our own file is an error."""
     try:
-        if not file.is_file():
+        if not file.is_file() and not (file.name == OWN_FILE and file.is_symlink()):
             return None
         return _table(file, needed=False)
     except PermissionError:
@@ -181,7 +181,10 @@ def _ignore(name: str, value: Any, path: str) -> Ignore:
 
 
 def _reason(value: Any, key: str, path: str) -> str:
-    text = str(_expect(value, str, key, 'a reason in words, or {reason = "...", until = 2027-01-31}', path)).strip()
+    expected = 'a reason in words, or {reason = "...", until = 2027-01-31}'
+    if value is None:
+        raise ConfigError(f"{path}: {key} has no reason, expected {expected}")
+    text = str(_expect(value, str, key, expected, path)).strip()
     if not text:
         raise ConfigError(f"{path}: {key}: the reason is empty")
     return text

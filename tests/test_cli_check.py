@@ -262,6 +262,7 @@ def test_named_configuration_replaces_the_nearest(machine: Path) -> None:
         (["--only", "zzz"], "--only: unknown finding or group 'zzz': the nearest is "),
         (["--ignore", "shm-too-small"], "'shm-too-small' has no reason, expected ID=reason"),
         (["--ignore", "shm-too-small= "], "has no reason"),
+        (["--ignore", "=x"], "--ignore: '=x' has no id, expected ID=reason"),
         (["--ignore", "shm-too-smal=x"], "--ignore: unknown finding 'shm-too-smal': did you mean 'shm-too-small'?"),
         (["--timeout", "0"], "'0' is not a number of seconds above 0"),
         (["--timeout", "nan"], "'nan' is not a number of seconds above 0"),

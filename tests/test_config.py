@@ -98,6 +98,13 @@ def test_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         config.load(tmp_path / "nowhere.toml")
 
 
+def test_link_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
+    """A file of ours that somebody linked here is meant: it is not passed over when its target is gone."""
+    (tmp_path / "envdoctor.toml").symlink_to(tmp_path / "unmounted" / "team.toml")
+    with pytest.raises(ConfigError, match=r"envdoctor\.toml: cannot be read: No such file or directory"):
+        config.load(start=tmp_path)
+
+
 def test_named_pyproject_must_have_our_table(tmp_path: Path) -> None:
     """A pyproject.toml named with --config and without our table is a mistake."""
     with pytest.raises(ConfigError, match=r"there is no \[tool.envdoctor\] table"):
@@ -132,7 +139,7 @@ def test_file_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
         ("timeout = nan", "timeout is nan, expected a number of seconds above 0"),
         ("ignore = ['a']", "ignore is ['a'], expected a table such as {shm-too-small = \"one worker only\"}"),
         ("ignore = {a = ''}", "ignore.a: the reason is empty"),
-        ("ignore = {a = {}}", "ignore.a is None, expected a reason in words"),
+        ("ignore = {a = {until = 2027-01-31}}", "ignore.a has no reason, expected a reason in words"),
         ("ignore = {a = {reason = 'x', till = 1}}", "ignore.a: unknown key 'till': did you mean 'until'?"),
         ("ignore = {a = {reason = 'x', until = 'soon'}}", "ignore.a.until is 'soon', expected a date such as 2027"),
         ("require = {gpus = [1]}", "require.gpus is [1], expected a string, a number or a boolean"),

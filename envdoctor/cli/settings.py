@@ -88,8 +88,9 @@ def _ignored(config: Config, given: Iterable[str], catalogue: Catalogue) -> tupl
 
 def _split(word: str) -> tuple[str, str]:
     name, equals, reason = word.partition("=")
-    if not equals or not reason.strip():
+    missing = "id" if not name.strip() else "reason" if not equals or not reason.strip() else ""
+    if missing:
         raise click.UsageError(
-            f"--ignore: {word!r} has no reason, expected ID=reason, such as {name or 'ID'}='one worker'"
+            f"--ignore: {word!r} has no {missing}, expected ID=reason, such as {name or 'ID'}='one worker'"
         )
     return name.strip(), reason.strip()
