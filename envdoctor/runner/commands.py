@@ -14,10 +14,9 @@ from envdoctor.listening import Printed
 from envdoctor.runner.starting import KILL_WAIT, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     Hear = Callable[[str], object]
-    from collections.abc import Mapping, Sequence
 
 STOP_WAIT = 2.0
 TICK = 1.0
