@@ -25,14 +25,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command and give its exit code; see ``exits`` for what each means."""
-    ready = _start_early(arguments)
+    ready = None
     try:
+        ready = _start_early(arguments)
         from envdoctor.cli import exits
         from envdoctor.cli.group import group
 
         with exits.ending(debug="--debug" in arguments) as end:
             code = group.main(list(arguments), prog_name="envdoctor", standalone_mode=False, obj=ready)
             end.code = int(code or 0)
+    except KeyboardInterrupt:  # so early that ``exits`` is not loaded yet
+        return 130
     finally:
         if ready is not None:
             ready.dismiss()
