@@ -18,6 +18,7 @@ MODULES = (
     "card_state", "ledger", "torch", "torch_files", "torch_copies", "torch_pins", "torch_import",
     "packages", "companions", "mixtures", "interpreter",
     "driver_state", "gpu_kinds", "arch_horizon", "fabric", "nccl", "building",
+    "containers", "wsl", "limits", "settings", "compiling",
 )  # fmt: skip
 RETIRED: frozenset[str] = frozenset()
 

@@ -119,7 +119,10 @@ def _without_compat(host: Host | None) -> tuple[Fix, ...]:
     return (leave, remove, ways.install_driver(host, verb="Raise"))
 
 
-@rule(severity=Severity.ERROR, group="driver", essential=True, explained_by=("nvidia-driver-missing",))
+@rule(
+    severity=Severity.ERROR, group="driver", essential=True,
+    explained_by=("nvidia-driver-missing", "ngc-image-needs-newer-driver"),
+)  # fmt: skip
 def driver_too_old_for_cuda_build(
     build: TorchBuild,
     driver: CudaDriver | None,

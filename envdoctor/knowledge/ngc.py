@@ -1,0 +1,50 @@
+"""NVIDIA's PyTorch images by tag: the CUDA, torch and libraries that each was built with; typed rows."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from envdoctor.knowledge import rows
+from envdoctor.knowledge.cuda import Version, cuda_minor, level_suffices, numbers, starts
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One tag: ``25.01-py3``. An empty string means "not found"."""
+
+    tag: str
+    cuda: Version | None
+    torch: str
+    cudnn: str
+    nccl: str
+    source: str
+
+    def runs_on(self, driver: Version | None, level: Version | None) -> bool | None:
+        """Tell whether a driver starts this image's CUDA by itself; None where that is not known."""
+        if self.cuda is None:
+            return None
+        if level is not None:
+            return level_suffices(level, self.cuda)
+        return starts(driver, self.cuda) if driver else None
+
+
+@functools.cache
+def images() -> tuple[Image, ...]:
+    """Give the images of the table, the newest first."""
+    found = [
+        Image(row["tag"], cuda_minor(row["cuda"]), row["pytorch"], row["cudnn"], row["nccl"], row["source"])
+        for row in rows("ngc_pytorch.csv")
+    ]
+    return tuple(sorted(found, key=lambda each: numbers(each.tag) or (), reverse=True))
+
+
+def image(tag: str | None) -> Image | None:
+    """Give the image of a tag, with or without ``-py3``; None when the table does not hold it."""
+    wanted = numbers(tag)
+    return next((each for each in images() if wanted and numbers(each.tag) == wanted[:2]), None)
+
+
+def newest_for(driver: Version | None, level: Version | None) -> Image | None:
+    """Give the newest image that a driver starts without the compatibility libraries; None when none is known."""
+    return next((each for each in images() if each.runs_on(driver, level)), None)

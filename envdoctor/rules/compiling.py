@@ -1,0 +1,192 @@
+"""Can torch.compile work here: Triton, a C compiler, and Python's headers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from envdoctor.facts.driver import CudaDriver, KernelModule, NvidiaSmi
+from envdoctor.facts.gpu import DeviceNodes, PciBus
+from envdoctor.facts.host import Host
+from envdoctor.facts.packages import Packages
+from envdoctor.facts.torch import CompileTools, TorchBuild
+from envdoctor.finding import Command, Evidence, Finding, Fix, Safety, Severity, see
+from envdoctor.knowledge.cuda import numbers
+from envdoctor.remedy.driver import RED_HAT_LIKE, SUSE_LIKE
+from envdoctor.remedy.variables import administer, look
+from envdoctor.rule import NotApplicable, Rule, Unknown, rule
+from envdoctor.rules.builds import need_cuda_build
+from envdoctor.rules.presence import in_container, need_gpu
+
+COMPILES_SINCE = (2, 0)
+
+
+def _need_torch_that_compiles(build: TorchBuild) -> None:
+    version = numbers(build.version)
+    if version is None:
+        raise Unknown("torch's version is not known")
+    if version < COMPILES_SINCE:
+        raise NotApplicable("torch.compile came with torch 2.0")
+
+
+def _packages(host: Host | None, python: str | None) -> tuple[str, str]:
+    """Name the packages with a C compiler and with Python.h, as this system calls them."""
+    os_id = (host and host.os_id) or ""
+    version = ".".join((python or "").split(".")[:2])
+    if os_id in RED_HAT_LIKE | {"fedora"}:
+        return "gcc gcc-c++", "python3-devel"
+    if os_id in SUSE_LIKE:
+        return "gcc gcc-c++", "python3-devel"
+    if os_id == "alpine":
+        return "build-base", "python3-dev"
+    return "build-essential", f"python{version}-dev" if version else "python3-dev"
+
+
+def _install(host: Host | None, title: str, *packages: str) -> Fix:
+    os_id = (host and host.os_id) or ""
+    tool = "apt-get install -y"
+    if os_id in RED_HAT_LIKE | {"fedora"}:
+        tool = "dnf install -y"
+    elif os_id in SUSE_LIKE:
+        tool = "zypper install -y"
+    elif os_id == "alpine":
+        tool = "apk add"
+    root = "" if in_container(host) and host and host.is_root else "sudo "
+    return administer(title, "system packages", f"{root}{tool} {' '.join(packages)}")
+
+
+def _headers_fix(host: Host | None, packages: Packages | None) -> Fix:
+    if packages and packages.environment_kind == "conda":
+        return look(
+            "See where this Python keeps its headers", "python3 -c 'import sysconfig as s; print(s.get_paths())'"
+        )
+    name = _packages(host, packages.python_version if packages else None)[1]
+    return _install(host, "Install Python's headers", name)
+
+
+@rule(severity=Severity.INFO, group="system")
+def python_headers_missing(
+    tools: CompileTools, build: TorchBuild, packages: Packages | None, host: Host | None
+) -> Iterator[Finding]:
+    """Python.h is not installed for this Python.
+
+    ## What it means
+    Triton and the inductor compile a small C module for each kernel, which includes Python.h.
+
+    ## Why it matters
+    Only when torch.compile or a Triton kernel is used: "fatal error: Python.h: No such file or directory".
+
+    ## How it is detected
+    The folder that sysconfig names for this interpreter's headers. Nothing is compiled.
+
+    ## What to do
+    Install the development package of this Python.
+
+    ## Sources
+    https://github.com/pytorch/pytorch/issues/97146
+    """
+    _need_torch_that_compiles(build)
+    if tools.python_headers is None:
+        reason = tools.unknown.get("python_headers", "not found")
+        shown = see(tools, "python_headers", "Python.h", reason)
+        fixes = (_headers_fix(host, packages),)
+        yield Finding("Python.h is missing: Triton and torch.compile cannot compile", "", (shown,), fixes)
+
+
+@rule(severity=Severity.INFO, group="system")
+def c_compiler_missing(tools: CompileTools, build: TorchBuild, host: Host | None) -> Iterator[Finding]:
+    """No C compiler is found.
+
+    ## What it means
+    Triton and the inductor call a C compiler while the program runs. They take what CC names, else gcc or clang.
+
+    ## Why it matters
+    Only when torch.compile or a Triton kernel is used: "Failed to find C compiler".
+
+    ## How it is detected
+    CC and PATH are looked up as Triton does. Nothing is run.
+
+    ## What to do
+    Install a compiler, or name one in CC.
+
+    ## Sources
+    https://github.com/pytorch/pytorch/issues/143406
+    """
+    _need_torch_that_compiles(build)
+    if tools.c_compiler is None:
+        shown = see(tools, "c_compiler", "C compiler", tools.unknown.get("c_compiler", "not found"))
+        fixes = (_install(host, "Install a compiler", _packages(host, None)[0]),)
+        yield Finding("No C compiler is here: Triton and torch.compile cannot compile", "", (shown,), fixes)
+
+
+@rule(severity=Severity.WARNING, group="torch", explained_by=("triton-torch-mismatch",))
+def compile_toolchain_missing(
+    tools: CompileTools,
+    build: TorchBuild,
+    packages: Packages | None,
+    bus: PciBus | None,
+    nodes: DeviceNodes | None,
+    module: KernelModule | None,
+    smi: NvidiaSmi | None,
+    driver: CudaDriver | None,
+    host: Host | None,
+) -> Iterator[Finding]:
+    """torch.compile cannot work on this machine's GPU.
+
+    ## What it means
+    It needs three things beside PyTorch: Triton, a C compiler, and Python.h. Something of it is missing.
+
+    ## Why it matters
+    A program that calls torch.compile stops at its first step, or runs without compilation where errors are
+    suppressed. One that does not call it is not affected.
+
+    ## How it is detected
+    The three are looked up as torch would. Only with a CUDA build of PyTorch 2.0 or newer and an NVIDIA GPU.
+
+    ## What to do
+    Install what is missing. Triton comes with PyTorch's own wheel and is reinstalled with it.
+
+    ## Sources
+    https://docs.pytorch.org/docs/stable/torch.compiler.html
+    """
+    need_cuda_build(build)
+    _need_torch_that_compiles(build)
+    need_gpu(bus, nodes, module, smi, driver)
+    if host and host.system not in {None, "Linux"}:
+        raise NotApplicable(f"on {host.system} other compilers are used")
+    missing = [(field, label) for field, label in _WANTED if getattr(tools, field) is None]
+    if not missing:
+        return
+    names = ", ".join(label for _, label in missing)
+    yield Finding(
+        f"torch.compile cannot work here: no {names.replace(', ', ', no ')}",
+        evidence=tuple(_lacking(tools, field, label) for field, label in missing),
+        fixes=_complete({field for field, _ in missing}, build, packages, host),
+    )
+
+
+_WANTED = (("triton_version", "Triton"), ("c_compiler", "C compiler"), ("python_headers", "Python.h"))
+
+
+def _lacking(tools: CompileTools, field: str, label: str) -> Evidence:
+    return see(tools, field, label, tools.unknown.get(field, "not found"))
+
+
+def _complete(missing: set[str], build: TorchBuild, packages: Packages | None, host: Host | None) -> tuple[Fix, ...]:
+    compiler, headers = _packages(host, packages.python_version if packages else None)
+    wanted = [*([compiler] if "c_compiler" in missing else []), *([headers] if "python_headers" in missing else [])]
+    system = (_install(host, "Install what is missing from the system", *wanted),) if wanted else ()
+    return (*_triton(build, packages), *system) if "triton_version" in missing else system
+
+
+def _triton(build: TorchBuild, packages: Packages | None) -> tuple[Fix, ...]:
+    """Install the Triton that torch's wheel pins; where it pins none, say how torch itself would bring it."""
+    pin = next((f"{each.name}{each.specifier}" for each in build.pins if each.name.endswith("triton")), "")
+    tool = "uv pip" if packages and packages.has_uv and not packages.has_pip else "python -m pip"
+    title = "Install the Triton that belongs to this torch"
+    if pin:
+        command = Command(None, f"{tool} install '{pin}'")
+        return (Fix(title, (command,), Safety.SAFE, "this environment's Triton"),)
+    return (look("See which Triton this torch asks for", f"{tool} show torch"),)
+
+
+RULES: tuple[Rule, ...] = (python_headers_missing, c_compiler_missing, compile_toolchain_missing)
