@@ -55,6 +55,7 @@ BUILT_IN: tuple[Planned, ...] = (
     Planned("torch-files", "envdoctor_probes.torch_files:torch_files", "torch_files", child="ledger"),
     _static("compile-tools", "compile_tools"),
     Planned("libraries", "envdoctor_probes.libraries:libraries", "libraries", child="ledger"),
+    Planned("extensions", "envdoctor_probes.extensions:extensions", "extensions", child="extensions"),
     Planned("toolkit", "envdoctor_probes.toolkit:toolkit", "toolkit", child="ledger", seconds=12.0),
     _static("kernel-log", "kernel_log"),
     _static("container", "nvidia_container"),

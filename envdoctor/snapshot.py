@@ -14,7 +14,7 @@ from envdoctor.facts.driver import CudaDriver, CudaRuntime, DriverFiles, KernelM
 from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Environment, Host, Resources
 from envdoctor.facts.job import Job
-from envdoctor.facts.libraries import Libraries, MappedLibraries, Toolkit
+from envdoctor.facts.libraries import Extensions, Libraries, MappedLibraries, Toolkit
 from envdoctor.facts.nvml import GpuFabric, GpuState, KernelLog
 from envdoctor.facts.packages import Packages
 from envdoctor.facts.storage import Storage
@@ -36,7 +36,7 @@ SCHEMA = "envdoctor.snapshot/1"
 FACTS: tuple[type[Fact], ...] = (
     Host, Resources, Environment, PciBus, DeviceNodes, KernelModule, DriverFiles, NvidiaSmi, CudaDriver, CudaRuntime,
     GpuState, GpuFabric, KernelLog, Packages, TorchPath, TorchBuild, TorchFiles, TorchImport, TorchCuda, TorchSettings,
-    CompileTools, Libraries, Container, Fabric, Job, Storage, Toolkit, MappedLibraries,
+    CompileTools, Libraries, Extensions, Container, Fabric, Job, Storage, Toolkit, MappedLibraries,
 )  # fmt: skip
 BY_KEY: dict[str, type[Fact]] = {key_of(each): each for each in FACTS}
 F = TypeVar("F", bound=Fact)

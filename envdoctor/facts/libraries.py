@@ -49,15 +49,31 @@ class LedgerRow:
 
 
 @dataclass(frozen=True)
-class Unresolved:
-    """A compiled extension that needs symbols which this torch does not export."""
+class Extension:
+    """A compiled file of a package that is made against torch, and what it asks for that is not there.
+
+    ``abi_only_count`` says how many of the unresolved symbols torch has with the other ABI's std::string.
+    """
 
     path: str = ""
     distribution: str = ""
-    symbols: Tuple[str, ...] = ()  # at most 20
-    count: int = 0
-    only_abi_differs: bool = False
-    needs_missing: Tuple[str, ...] = ()  # sonames that nothing provides
+    unresolved: Tuple[str, ...] = ()  # at most 20, those that the ABI does not explain first
+    unresolved_count: int = 0
+    abi_only_count: int = 0
+    needs_missing: Tuple[str, ...] = ()  # libraries of torch and CUDA that nothing provides
+    cxx11_abi: Optional[bool] = None  # of the std::string in what it asks of torch; None: it asks nothing with one
+    arches: Tuple[str, ...] = ()  # device code, ("sm_80", "compute_90"); empty: it has none
+
+
+@dataclass(frozen=True)
+class Extensions(Fact):
+    """The compiled parts of torch's companions, read without loading them."""
+
+    extensions: Tuple[Extension, ...] = read_from("RECORD, undefined symbols, NEEDED and .nv_fatbin", ())
+
+    def of(self, distribution: str) -> Tuple[Extension, ...]:
+        """Give the compiled files of one distribution."""
+        return tuple(each for each in self.extensions if each.distribution == distribution)
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,6 @@ class Libraries(Fact):
     complaints: Tuple[str, ...] = read_from("loader's search order", ())  # in the loader's words, in order
     preload: Tuple[str, ...] = read_from("LD_PRELOAD, /etc/ld.so.preload", ())
     library_path: Tuple[str, ...] = read_from("LD_LIBRARY_PATH", ())
-    unresolved: Tuple[Unresolved, ...] = read_from("undefined symbols of extensions against torch/lib", ())
     glibc: Optional[str] = read_from("os.confstr")
     glibcxx_newest: Optional[str] = read_from("verdef of libstdc++.so.6")
     glibc_needed: Optional[str] = read_from("verneed of what torch loads")

@@ -110,14 +110,18 @@ def library_again(packages: Packages, specs: tuple[str, ...]) -> tuple[Fix, ...]
     return (install(packages, specs, title=f"Install {', '.join(specs)}, which carries it", again=AGAIN, alone=True),)
 
 
-def compiled_again(packages: Packages, name: str, version: str) -> tuple[Fix, ...]:
-    """Compile a package against the torch that is there."""
+def compiled_again(packages: Packages, name: str, version: str, *, arches: str = "") -> tuple[Fix, ...]:
+    """Compile a package against the torch that is there; ``arches`` (``9.0;12.0``): for these GPUs."""
     installer = installer_for(packages)
     if installer.elsewhere:
         return ()
     spec = f"{name}=={version.partition('+')[0]}"
     command = installer.install((spec,), again=AGAIN, alone=True, flags=("--no-build-isolation", "--no-binary", name))
-    title = f"Compile {name} against this torch (needs nvcc of torch's CUDA, and time)"
+    if arches and command.argv:
+        setting = f"TORCH_CUDA_ARCH_LIST={arches}"
+        command = Command(("env", setting, *command.argv), f"TORCH_CUDA_ARCH_LIST='{arches}' {command.shell}")
+    goal = f"for compute capability {arches.replace(';', ' and ')}" if arches else "against this torch"
+    title = f"Compile {name} {goal} (needs nvcc of torch's CUDA, and time)"
     return (Fix(title, (command,), Safety.SAFE, "this environment only"),)
 
 

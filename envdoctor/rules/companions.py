@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from envdoctor.facts.libraries import Extension, Extensions
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild
 from envdoctor.finding import Confidence, Evidence, Finding, Severity, see
@@ -17,6 +18,8 @@ from envdoctor.knowledge.torch import pairing
 from envdoctor.remedy import repair
 from envdoctor.remedy.pair import fit_torch, published_with
 from envdoctor.rule import NotApplicable, rule
+from envdoctor.rules import unfit
+from envdoctor.rules.abi import new_abi, other_abi
 from envdoctor.rules.versions import is_source_build, parsed, requirement, satisfies, told_cuda, torch_version
 
 STABLE_ABI_SINCE = Version("0.0.34")  # xformers: what was built for torch 2.10 works with later ones
@@ -25,6 +28,9 @@ COMPILED = re.compile(
     r"(flash-attn(-3)?|vllm|torchtext|torch-(scatter|sparse|cluster|spline-conv|tensorrt)|pyg-lib|mamba-ssm|causal-conv1d|"
     r"sgl-kernel|detectron2|mmcv|mmcv-full|pytorch3d|apex|sageattention)$"
 )
+
+# torch's own neighbours have rules of their own; torchao goes on without its compiled part.
+JUDGED_ELSEWHERE = {"torch", "torchvision", "torchaudio", "xformers", "torchao"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,9 @@ class Built:
     group="packages",
     explained_by=("torch-cpu-only-on-gpu-machine", "duplicate-torch-installs", "conda-pip-mix"),
 )
-def xformers_torch_mismatch(packages: Packages, build: TorchBuild | None) -> Iterator[Finding]:
+def xformers_torch_mismatch(
+    packages: Packages, build: TorchBuild | None, extensions: Extensions | None
+) -> Iterator[Finding]:
     """This xformers was built for another torch, or for another CUDA.
 
     ## What it means
@@ -52,7 +60,8 @@ def xformers_torch_mismatch(packages: Packages, build: TorchBuild | None) -> Ite
 
     ## How it is detected
     What xformers recorded when it was built (cpp_lib.json), then the torch that its metadata asks for, then the table.
-    From 0.0.34 on it is built on torch's stable interface, and what was built for 2.10 works with later ones.
+    From 0.0.34 on it is built on torch's stable interface, and what was built for 2.10 works with later ones. And the
+    symbols and libraries that its compiled file asks for against those that this torch has.
 
     ## What to do
     Install the torch that this xformers was built for, or the xformers that belongs to this torch.
@@ -67,10 +76,12 @@ def xformers_torch_mismatch(packages: Packages, build: TorchBuild | None) -> Ite
     stable = parsed(have.version, have.name) >= STABLE_ABI_SINCE
     made = _recorded(have, packages, stable=stable) or _declared(have, packages) or _published(have, torch)
     if made and not satisfies(torch, made.torch):
-        yield _mismatch(have, torch, made, packages, build)
+        yield _with_symbols(_mismatch(have, torch, made, packages, build), extensions, have)
     elif wrong := _other_cuda(have, build):
         words = f"{have.name} {have.version} is built for {wrong}, torch {torch} for {_ours(build)}"
         yield Finding(words, evidence=(_shown(packages, have),), fixes=repair.again(packages, ("xformers",)))
+    elif files := unfit.of_package(extensions, have.name):
+        yield _unfit(have, torch, files, packages, build)
 
 
 @rule(
@@ -78,7 +89,9 @@ def xformers_torch_mismatch(packages: Packages, build: TorchBuild | None) -> Ite
     group="packages",
     explained_by=("duplicate-torch-installs", "conda-pip-mix", "cxx11-abi-mismatch", "torch-cpu-only-on-gpu-machine"),
 )
-def extension_built_for_other_torch(packages: Packages, build: TorchBuild | None) -> Iterator[Finding]:
+def extension_built_for_other_torch(
+    packages: Packages, build: TorchBuild | None, extensions: Extensions | None
+) -> Iterator[Finding]:
     """A compiled package was built for another torch.
 
     ## What it means
@@ -90,7 +103,9 @@ def extension_built_for_other_torch(packages: Packages, build: TorchBuild | None
 
     ## How it is detected
     The exact torch that the package's metadata asks for, or the torch and the C++ ABI that its version names
-    (`+cu123torch2.3cxx11abiFALSE`, `+pt24cu121`). A package that declares a range, or nothing, is not accused.
+    (`+cu123torch2.3cxx11abiFALSE`, `+pt24cu121`). A package that declares a range, or nothing, is judged by its
+    compiled files alone: by the symbols they ask torch for and torch does not export, and by the libraries of torch
+    and of the CUDA runtime that they need and nothing provides.
 
     ## What to do
     Install the package again, built for this torch, or the torch that it was built for.
@@ -98,17 +113,58 @@ def extension_built_for_other_torch(packages: Packages, build: TorchBuild | None
     ## Sources
     https://github.com/Dao-AILab/flash-attention/releases
     """
-    found = tuple(each for each in packages.distributions if COMPILED.match(each.name))
+    found = compiled(packages, extensions)
     if not found:
         raise NotApplicable("no package that is compiled against torch is installed")
     torch = torch_version(build, packages)
-    new = _new_abi(build, torch, packages)
+    new = new_abi(build, torch, packages)
     for have in found:
         made = _tagged(have, packages) or _declared(have, packages) or _published(have, torch)
         if made and _exact(made.torch) and not satisfies(torch, made.torch):
-            yield _mismatch(have, torch, made, packages, build, subject=have.name)
-        elif new is not None and _other_abi(have, new):
+            finding = _mismatch(have, torch, made, packages, build, subject=have.name)
+            yield _with_symbols(finding, extensions, have)
+        elif files := unfit.misfits(extensions, have.name):
+            yield _unfit(have, torch, files, packages, build, subject=have.name)
+        elif new is not None and other_abi(have, new=new):
             yield _abi(have, torch, packages, new=new)
+
+
+def compiled(packages: Packages, extensions: Extensions | None) -> tuple[Distribution, ...]:
+    """Give the packages that are compiled against torch and have no rule of their own."""
+    seen = {each.distribution for each in extensions.extensions} if extensions else set()
+    return tuple(
+        each
+        for each in packages.distributions
+        if COMPILED.match(each.name) or (each.name in seen and each.name not in JUDGED_ELSEWHERE)
+    )
+
+
+def _unfit(
+    have: Distribution,
+    torch: Version,
+    files: tuple[Extension, ...],
+    packages: Packages,
+    build: TorchBuild | None,
+    *,
+    subject: str = "",
+) -> Finding:
+    """Accuse a package by its compiled files, whatever it declares."""
+    return Finding(
+        f"{have.name} {have.version} does not fit torch {torch}: {unfit.words(files)}",
+        evidence=(*unfit.shown(files), _shown(packages, have)),
+        fixes=(
+            *published_with(packages, have.name, torch, build),
+            *repair.compiled_again(packages, have.name, have.version),
+        ),
+        subject=subject,
+        affects=(have.name,),
+    )
+
+
+def _with_symbols(finding: Finding, extensions: Extensions | None, have: Distribution) -> Finding:
+    """Add what the compiled files show to a finding that rests on what is declared."""
+    seen = unfit.shown(unfit.of_package(extensions, have.name))
+    return replace(finding, evidence=(*finding.evidence, *seen))
 
 
 def _recorded(have: Distribution, packages: Packages, *, stable: bool) -> Built | None:
@@ -186,23 +242,6 @@ def _other_cuda(have: Distribution, build: TorchBuild | None) -> str:
 
 def _ours(build: TorchBuild | None) -> str:
     return f"CUDA {build.cuda}" if build and build.cuda else "the CPU"
-
-
-def _other_abi(have: Distribution, new: bool) -> bool:
-    said = re.search(r"cxx11abi(TRUE|FALSE)", have.version, re.IGNORECASE)
-    return said is not None and (said[1].upper() == "TRUE") is not new
-
-
-def _new_abi(build: TorchBuild | None, torch: Version, packages: Packages) -> bool | None:
-    """Tell whether torch uses the new C++ ABI: as its library shows, else as the published wheels of its release do."""
-    if build and build.cxx11_abi is not None:
-        return build.cxx11_abi
-    have = packages.find("torch")
-    if have is None or have.source != "pip" or is_source_build(torch):
-        return None
-    if torch.release[:2] == (2, 6):  # Dao-AILab/flash-attention#1644: of 2.6 the CUDA 12.6 wheel alone
-        return build.cuda == "12.6" if build and build.cuda else None
-    return torch >= Version("2.7")
 
 
 def _abi(have: Distribution, torch: Version, packages: Packages, *, new: bool) -> Finding:

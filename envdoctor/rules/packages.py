@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from envdoctor.facts.libraries import Extensions
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild, TorchImport
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
@@ -17,6 +18,7 @@ from envdoctor.knowledge.torch import pairing
 from envdoctor.remedy.install import install_plain
 from envdoctor.remedy.pair import fit_companion, fit_torch
 from envdoctor.rule import NotApplicable, Unknown, rule
+from envdoctor.rules import unfit
 from envdoctor.rules.versions import (
     cuda_of_distribution,
     is_source_build,
@@ -37,7 +39,9 @@ NUMPY_1_WORDS = re.compile(r"compiled using NumPy 1\.|_ARRAY_API not found|Faile
     group="packages",
     explained_by=("duplicate-torch-installs", "conda-pip-mix", "conda-channel-mix", "torch-cpu-only-on-gpu-machine"),
 )
-def torchvision_torch_mismatch(packages: Packages, build: TorchBuild | None) -> Iterator[Finding]:
+def torchvision_torch_mismatch(
+    packages: Packages, build: TorchBuild | None, extensions: Extensions | None
+) -> Iterator[Finding]:
     """This torchvision was not built for this torch.
 
     ## What it means
@@ -51,7 +55,8 @@ def torchvision_torch_mismatch(packages: Packages, build: TorchBuild | None) -> 
     ## How it is detected
     The `torch==` in torchvision's own metadata; where it has none, the release it was published with. Then the CUDA
     that torchvision/version.py or its tag names against torch's: up to 0.15 torchvision itself compares major and
-    minor, from 0.16 on the major alone. A source build is judged by what it declares, and by nothing else.
+    minor, from 0.16 on the major alone. A source build is judged by what it declares, and by its compiled files: the
+    symbols and libraries that they ask for and this torch does not have are shown for any torchvision.
 
     ## What to do
     Install the torchvision that belongs to this torch, from the same index.
@@ -63,8 +68,7 @@ def torchvision_torch_mismatch(packages: Packages, build: TorchBuild | None) -> 
     have = _installed(packages, "torchvision")
     torch = torch_version(build, packages)
     wrong = _wrong_release(have, torch, packages) or _wrong_cuda(have, build, packages, strict=_strict_vision(have))
-    if wrong:
-        yield _mismatch(have, torch, build, packages, wrong)
+    yield from _judged(have, torch, build, packages, wrong, extensions)
 
 
 @rule(
@@ -72,7 +76,9 @@ def torchvision_torch_mismatch(packages: Packages, build: TorchBuild | None) -> 
     group="packages",
     explained_by=("duplicate-torch-installs", "conda-pip-mix", "conda-channel-mix", "torch-cpu-only-on-gpu-machine"),
 )
-def torchaudio_torch_mismatch(packages: Packages, build: TorchBuild | None) -> Iterator[Finding]:
+def torchaudio_torch_mismatch(
+    packages: Packages, build: TorchBuild | None, extensions: Extensions | None
+) -> Iterator[Finding]:
     """This torchaudio was not built for this torch.
 
     ## What it means
@@ -85,7 +91,8 @@ def torchaudio_torch_mismatch(packages: Packages, build: TorchBuild | None) -> I
 
     ## How it is detected
     The `torch==` in torchaudio's own metadata; where it has none, the release it was published with. Then its CUDA
-    against torch's: torchaudio 2.0 to 2.8 compares major and minor itself.
+    against torch's: torchaudio 2.0 to 2.8 compares major and minor itself. Then the symbols and libraries that its
+    compiled files ask for and this torch does not have.
 
     ## What to do
     Install the torchaudio that belongs to this torch, from the same index.
@@ -100,8 +107,7 @@ def torchaudio_torch_mismatch(packages: Packages, build: TorchBuild | None) -> I
     wrong = _wrong_release(have, torch, packages)
     if wrong is None and version.release[:2] <= LAST_TORCHAUDIO_WITH_CUDA_CHECK.release[:2]:
         wrong = _wrong_cuda(have, build, packages, strict=True)
-    if wrong:
-        yield _mismatch(have, torch, build, packages, wrong)
+    yield from _judged(have, torch, build, packages, wrong, extensions)
 
 
 def _installed(packages: Packages, name: str) -> Distribution:
@@ -158,6 +164,25 @@ def _wrong_cuda(have: Distribution, build: TorchBuild | None, packages: Packages
     words = "for the CPU" if theirs == "cpu" else f"for CUDA {theirs}"
     shown = see(packages, "distributions", f"{have.name} {have.version} is built", have.built_for or words)
     return Wrong(None, f"it is built {words}, torch {'for the CPU' if ours == 'cpu' else f'for CUDA {ours}'}", shown)
+
+
+def _judged(
+    have: Distribution,
+    torch: Version,
+    build: TorchBuild | None,
+    packages: Packages,
+    wrong: Wrong | None,
+    extensions: Extensions | None,
+) -> Iterator[Finding]:
+    """Give the mismatch that is declared, with what the compiled files show; or the one that they alone show."""
+    files = unfit.of_package(extensions, have.name)
+    seen = tuple(unfit.shown(files))
+    if wrong is None and files:
+        wrong = Wrong(None, unfit.words(files), seen[0])
+        seen = seen[1:]
+    if wrong:
+        finding = _mismatch(have, torch, build, packages, wrong)
+        yield replace(finding, evidence=(*finding.evidence, *seen))
 
 
 def _mismatch(

@@ -19,6 +19,7 @@ PROBES = (
     "envdoctor_probes.torch_files:torch_files",
     "envdoctor_probes.compile_tools:compile_tools",
     "envdoctor_probes.libraries:libraries",
+    "envdoctor_probes.extensions:extensions",
     "envdoctor_probes.toolkit:toolkit",
     "envdoctor_probes.kernel_log:kernel_log",
     "envdoctor_probes.nvidia_container:container",

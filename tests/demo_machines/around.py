@@ -6,15 +6,17 @@ from envdoctor.facts import Fact
 from envdoctor.facts.driver import KernelModule
 from envdoctor.facts.gpu import PciBus
 from envdoctor.facts.host import Host
-from envdoctor.facts.libraries import Compiler, Libraries, MappedLibraries, Toolkit
+from envdoctor.facts.libraries import Compiler, Extension, Extensions, Libraries, MappedLibraries, Toolkit
+from envdoctor.facts.packages import Packages
 from envdoctor.facts.storage import Mount, Storage
 from envdoctor.facts.surroundings import Container, Fabric, InfinibandPort, Nic
-from envdoctor.facts.torch import TorchImport, TorchPath
+from envdoctor.facts.torch import TorchBuild, TorchImport, TorchPath
 
 NO_JOB = "no running job was named (--pid N)"
 NO_CONTAINER = Container(kind="none", unknown={"uses_cdi": "this is no container"})
 CDI_UNTOLD = {"uses_cdi": "nothing tells the Container Device Interface from the older hook here"}
 COMPILERS = {"20.04": "9", "22.04": "11", "24.04": "13", "12": "12"}  # of Ubuntu and Debian
+COMPILED = {"torchvision": "torchvision/_C.so", "torchaudio": "torchaudio/lib/libtorchaudio.so"}
 LATE = ("cudnn_", "nvrtc", "cuda")  # opened only when they are first used
 FOR_ROOT = (
     "the extended PCI configuration space is shown to root alone: sudo lspci -vvv | grep -i acsctl"
@@ -72,8 +74,34 @@ def mapped(site: str, libraries: Libraries) -> MappedLibraries:
     )  # fmt: skip
 
 
+def extensions(site: str, packages: Packages, build: TorchBuild) -> Extensions:
+    """Give torchvision and torchaudio, where they are installed, as they were published with this torch."""
+    return Extensions(
+        extensions=tuple(
+            Extension(f"{site}/{path}", name, cxx11_abi=build.cxx11_abi, arches=build.arch_list)
+            for name, path in COMPILED.items()
+            if packages.find(name)
+        )
+    )
+
+
+def old_abi(site: str) -> Extensions:
+    """Give a torchvision and a torchaudio that were compiled with the old C++ ABI, under a torch with the new one."""
+    asked = ("_ZN3c106detail14torchCheckFailEPKcS2_jRKSs", "_ZN5torch3jit17parseSchemaOrNameERKSsb")
+    arches = ("sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "compute_90")
+    return Extensions(
+        extensions=tuple(
+            Extension(f"{site}/{path}", name, asked, 9, 9, cxx11_abi=False, arches=arches)
+            for name, path in COMPILED.items()
+        )
+    )
+
+
 def everything(facts: dict[str, Fact]) -> tuple[Fact, ...]:
     """Give what surrounds a machine with these other facts, as an ordinary one has it."""
+    packages, build = facts["packages"], facts["torch_build"]
+    assert isinstance(packages, Packages)
+    assert isinstance(build, TorchBuild)
     bus, module, path = facts["pci_bus"], facts["kernel_module"], facts["torch_path"]
     done, libraries, host = facts.get("torch_import"), facts["libraries"], facts["host"]
     assert isinstance(bus, PciBus)
@@ -89,6 +117,7 @@ def everything(facts: dict[str, Fact]) -> tuple[Fact, ...]:
         Container(kind=host.container, unknown=NO_CONTAINER.unknown if not inside else CDI_UNTOLD),
         network,
         storage(site, "/workspace" if inside else "/data/train", root="overlay" if inside else "ext4"),
+        extensions(site, packages, build),
         toolkit(COMPILERS.get(host.os_version or "", "13")),
         *((mapped(site, libraries),) if isinstance(done, TorchImport) and done.imported else ()),
     )

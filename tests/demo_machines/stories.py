@@ -24,7 +24,7 @@ LIVE = {"nvidia_smi", "cuda_driver", "cuda_runtime", "torch_import", "torch_cuda
         "mapped_libraries"}  # fmt: skip
 SECONDS = {
     "packages": 0.031, "torch_files": 0.044, "torch_build": 0.012, "driver_files": 0.006, "nvidia_smi": 0.38,
-    "libraries": 0.118, "gpu_state": 0.062, "gpu_fabric": 0.094, "kernel_log": 0.005,
+    "libraries": 0.118, "extensions": 0.034, "gpu_state": 0.062, "gpu_fabric": 0.094, "kernel_log": 0.005,
     "cuda_driver": 0.71, "cuda_runtime": 0.74, "torch_import": 1.62, "torch_cuda": 0.66, "torch_settings": 0.05,
 }  # fmt: skip
 
@@ -228,7 +228,7 @@ def wheel_drift() -> Snapshot:
         hw.driver_files(driver), hw.smi(driver, "12.9", name, 2, 24564, "8.9"),
         hw.libcuda(driver, "12.9", name, 2, 24082, "8.9"), hw.cudart(runtime, "12.6", "12.9", 2),
         stacks.packages(prefix, python, installed), stacks.path(site),
-        stacks.build(site, version, "12.6", stacks.CU126, "3.11"), stacks.files(version, 12051),
+        stacks.build(site, version, "12.6", stacks.CU126, "3.11"), stacks.files(version, 12051), around.old_abi(site),
         ledger(site, stacks.CU126, installed, glibc="2.35", glibcxx="3.4.30"),
         stacks.imported(site, version, 1.44), stacks.sees(name, 2, "8.9", "12.6"),
         stacks.settings(90100, "2.27.5", 16), stacks.tools("3.3.1", "3.11"),

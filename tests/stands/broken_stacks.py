@@ -64,6 +64,10 @@ def _flash_attn() -> Wheel:
     return Wheel("flash-attn", "2.6.3", files, ("torch", "einops"))
 
 
+def _old_abi_stack() -> list[Wheel]:
+    return [torch(cxx11=False), *stack()[1:], _flash_attn()]
+
+
 def _cudnn_of_cu11() -> Wheel:
     library = Library(
         "libcudnn.so.9", version="libcudnn.so.9", defines=("cudnnGetVersion", "built_for_cu11"), runpath="$ORIGIN"
@@ -124,7 +128,7 @@ STANDS: dict[str, Stand] = {
     "cudnn_newer_minor": Stand("cuDNN 9.5.1 over the pin 9.1.0.70: works", lambda: _cudnn("9.5.1.17")),
     "torchvision_mismatch": Stand("torchvision 0.19.1 wants torch 2.4.1", lambda: [*stack(), _vision()]),
     "xformers_mismatch": Stand("xformers built for torch 2.4.1+cu121", lambda: [*stack(), _xformers()]),
-    "flash_attn_abi": Stand("flash-attn built against another C++ ABI", lambda: [*stack(), _flash_attn()]),
+    "flash_attn_abi": Stand("flash-attn built against another C++ ABI", _old_abi_stack),
     "cpu_only": Stand("the CPU build of torch", lambda: [torch(cuda=None)]),
     "cu11_and_cu12": Stand("two cuDNN wheels write one file", lambda: [*stack(), _cudnn_of_cu11()]),
     "two_tritons": Stand("two owners of triton/", lambda: [*stack(), triton("3.2.0", "pytorch-triton")]),
