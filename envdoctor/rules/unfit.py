@@ -54,7 +54,7 @@ def shown(files: tuple[Extension, ...]) -> Iterator[Evidence]:
         if each.needs_missing:
             missing = ", ".join(each.needs_missing)
             yield Evidence(FACT, missing, each.path, label=f"{name} needs, and nothing provides")
-        if each.unresolved:
+        if each.unresolved and not set(each.needs_missing) & CUDA_PARTS:  # a torch without CUDA lacks a hundred of them
             first = ", ".join(each.unresolved[:MOST_SYMBOLS])
             label = f"{name} needs {each.unresolved_count} symbols that torch does not export"
             yield Evidence(FACT, first, each.path, label=label)
