@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from envdoctor.facts import Fact, key_of
 from envdoctor.facts.run import ProbeEnd, ProbeRun
-from envdoctor.finding import Check, Confidence, Finding, Ignored, Report, Severity, Status, Verdict
+from envdoctor.finding import Check, Confidence, Finding, Report, Severity, Status, Verdict
 from envdoctor.outcome import Absent, Crashed, Failed, Got, TimedOut
 from envdoctor.plan import LEVELS, level_of
 from envdoctor.rule import Input, Missing, NotApplicable, Rule, Unknown
+from envdoctor.selection import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from envdoctor.snapshot import ProbeResult, Snapshot
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which rules run. ``only`` and ``skip`` hold ids or groups; ``ignore`` maps an id to who ignores it and why."""
-
-    only: frozenset[str] = frozenset()
-    skip: frozenset[str] = frozenset()
-    ignore: Mapping[str, Ignored] = field(default_factory=dict)
-
-    def reason_to_skip(self, rule: Rule) -> str | None:
-        """Say why ``rule`` does not run, or None when it does."""
-        names = {rule.id, rule.group}
-        if self.only and not names & self.only:
-            return "not selected by --only"
-        return f"left out by --skip {min(names & self.skip)}" if names & self.skip else None
 
 
 class NotSupplied(Exception):  # noqa: N818 - becomes a status

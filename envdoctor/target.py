@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envdoctor.child.answering import TOKEN
+from envdoctor.child import TOKEN
 from envdoctor.child.bootstrap import TEXT
 from envdoctor.probe import Roots
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from envdoctor import runner
 from envdoctor.plugins import Plugins, load
+from envdoctor.runner.collection import collect
 from envdoctor.target import Patient
 
 FACTS = """
@@ -119,7 +119,7 @@ def test_probe_may_import_what_is_installed_beside_it(site: Site, monkeypatch: p
     site.add("acme", "[envdoctor.probes]\na = acme:disk\n", module)
     monkeypatch.setenv("PYTHONPATH", str(site.top))
     found = site.load()
-    taken = runner.collect(Patient(), found.planned, timeout=60, kinds=found.facts)
+    taken = collect(Patient(), found.planned, timeout=60, kinds=found.facts)
     assert ("got", True) == (taken.probes[0].outcome.name, vars(taken.facts["disk"])["full"]), taken.probes
 
 

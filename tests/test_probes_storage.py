@@ -13,7 +13,7 @@ from envdoctor_probes.storage import places, storage
 from envdoctor.facts.storage import Mount, Storage
 from envdoctor.plan import BUILT_IN
 from envdoctor.probe import Context, Roots
-from envdoctor.runner import collect as run
+from envdoctor.runner.collection import collect as run
 from envdoctor.target import Patient
 from envdoctor.testing import collect
 from tests.stands import trees

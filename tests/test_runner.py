@@ -18,7 +18,7 @@ import pytest
 from envdoctor.gathered import covered
 from envdoctor.outcome import Crashed, Failed, Got, TimedOut
 from envdoctor.probe import Roots
-from envdoctor.runner import Collection, collect
+from envdoctor.runner.collection import Collection, collect
 from envdoctor.runner.starting import Ready
 from envdoctor.snapshot import Target, load, save
 from envdoctor.target import Patient

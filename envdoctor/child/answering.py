@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping
 
-from envdoctor.child import command, encode
+from envdoctor.child import TOKEN, command, encode
 from envdoctor.child.waiting import GATE
 from envdoctor.probe import Context, NotThere, Probe, Ran
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from envdoctor.child.pipes import Pipes
 
 CANNOT_ANSWER = 74
-TOKEN = "ENVDOCTOR_RUN"  # noqa: S105 - the environment variable by which the runner knows its own processes
 _WORDS = 16384
 _FRAMES = 40
 

@@ -15,7 +15,9 @@ if sys.version_info < (3, 8):
 
 
 def begin():
+    import gc
     import os
+    gc.disable()  # we make nothing that needs it; 10 ms of a quick check. The patient's own code has it again
     before, full = set(sys.modules), list(sys.path)
     home = os.path.dirname(getattr(os, "__file__", None) or "") or getattr(sys, "_stdlib_dir", "")
     archive = "python%d%d.zip" % sys.version_info[:2]

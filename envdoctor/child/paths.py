@@ -6,6 +6,7 @@ Our imports must not find a user's ``json.py``; ``import torch`` must find exact
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -42,7 +43,8 @@ class Paths:
             return getattr(importlib.import_module(module), attribute)
 
     def become_the_patient(self) -> None:
-        """Give this process the patient's own path, as ``python script.py`` would have it."""
+        """Give this process the patient's own path and a garbage collector, as ``python script.py`` has them."""
+        gc.enable()
         sys.path[:] = self.full
         self.homes.pop("pynvml", None)  # the patient's own, or none
         for name in self._shadowed():

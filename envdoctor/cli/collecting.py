@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -30,17 +29,17 @@ EXPECTED = "expected an envdoctor snapshot or report (JSON, schema envdoctor.sna
 
 def obtain(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue) -> Snapshot:
     """Collect the facts, or read them from the file that ``--from`` names; URLs lose their credentials."""
+    source = given.get("from_")
+    snapshot = read(source, catalogue) if source else _collect(given, settings, catalogue)
     from envdoctor.redact import without_credentials
     from envdoctor.rewrite import rewrite
 
-    source = given.get("from_")
-    snapshot = read(source, catalogue) if source else _collect(given, settings, catalogue)
     return rewrite(snapshot, without_credentials)
 
 
 def _collect(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue) -> Snapshot:
-    from envdoctor import runner
     from envdoctor.cli.progress import Progress
+    from envdoctor.runner.collection import Collection
     from envdoctor.runner.starting import Ready
 
     planned = wanted(for_level(settings.level, catalogue.planned), settings, catalogue)
@@ -48,12 +47,21 @@ def _collect(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue)
     progress = Progress()
     kinds = catalogue.facts if catalogue.plugins.facts else None  # None: the built-in ones, imported after the start
     ready = click.get_current_context().find_object(Ready)
-    run = runner.Collection(
+    run = Collection(
         patient, planned, timeout=settings.timeout, level=settings.level, progress=progress, kinds=kinds, ready=ready
     )
-    snapshot = run.finish(meanwhile=lambda: catalogue.rules)  # they are imported while the patient works
+    snapshot = run.finish(meanwhile=lambda: _prepare(given, catalogue))
     progress.clear()
     return replace(snapshot, plugin_errors=(*snapshot.plugin_errors, *catalogue.plugins.errors))
+
+
+def _prepare(given: Mapping[str, Any], catalogue: Catalogue) -> None:
+    """Import, while the patient works, what is needed afterwards: the rules and the renderer."""
+    from envdoctor import diagnose, redact, render, rewrite  # noqa: F401 - for later
+
+    _ = catalogue.rules
+    if "format_" in given:
+        render.load(given["format_"])
 
 
 def _patient(given: Mapping[str, Any], planned: tuple[Planned, ...]) -> tuple[Patient, tuple[Planned, ...]]:
@@ -132,6 +140,8 @@ def of_process(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def interpreter(path: str) -> str:
     """Give the absolute path of the Python that ``--python`` names; one that cannot be run is a usage error."""
+    import shutil
+
     found = shutil.which(path)
     if found is None:
         why = "is not executable" if Path(path).exists() else "is not there"

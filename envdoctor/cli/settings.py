@@ -10,22 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envdoctor import config as configuration
+from envdoctor.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from envdoctor.cli.catalogue import Catalogue
     from envdoctor.config import Config
-    from envdoctor.diagnose import Selection
     from envdoctor.finding import Ignored
 
 SECONDS = {"quick": 15.0, "standard": 120.0, "deep": 120.0}
-
-
-def _every_rule() -> Selection:
-    from envdoctor.diagnose import Selection
-
-    return Selection()
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,7 @@ class Settings:
     level: str = "standard"
     fail_on: str = "error"
     timeout: float = 120.0
-    selection: Selection = field(default_factory=_every_rule)
+    selection: Selection = field(default_factory=Selection)
     notes: tuple[str, ...] = ()
 
 
@@ -49,8 +43,6 @@ def configured(file: str | None) -> Config:
 
 def settle(given: Mapping[str, Any], catalogue: Catalogue) -> Settings:
     """Put options over configuration over defaults. Raises ``click.UsageError`` for a name that is not known."""
-    from envdoctor.diagnose import Selection
-
     config = configured(given.get("config"))
     ignore, notes = _ignored(config, given.get("ignore", ()), catalogue)
     level = given.get("level") or config.level or "standard"
@@ -68,10 +60,12 @@ def settle(given: Mapping[str, Any], catalogue: Catalogue) -> Settings:
 
 def _ignored(config: Config, given: Iterable[str], catalogue: Catalogue) -> tuple[dict[str, Ignored], tuple[str, ...]]:
     """Give what is ignored, by whom and why, and what is to be said about ignores that no longer hold."""
-    from envdoctor.finding import Ignored
-
     ignored: dict[str, Ignored] = {}
     notes: list[str] = []
+    if not config.ignore and not given:
+        return ignored, ()
+    from envdoctor.finding import Ignored
+
     today = dt.datetime.now().astimezone().date()
     for name, each in config.ignore.items():
         catalogue.check_id(name, f"{config.path}: ignore")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, Specifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
@@ -40,6 +39,8 @@ def is_source_build(version: Version) -> bool:
 
 def requirement(distribution: Distribution, name: str) -> SpecifierSet | None:
     """Give what a distribution's own metadata says of ``name``, extras left out; None when it says nothing."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
     for text in distribution.requires:
         try:
             found = Requirement(text)

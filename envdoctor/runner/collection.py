@@ -14,8 +14,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from envdoctor.child import vitals
-from envdoctor.child.answering import TOKEN
+from envdoctor.child import TOKEN, vitals
 from envdoctor.ending import Ending
 from envdoctor.listening import Streams
 from envdoctor.plan import with_prerequisites

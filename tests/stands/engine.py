@@ -13,7 +13,7 @@ import pytest
 from envdoctor.child import vitals
 from envdoctor.facts import Fact
 from envdoctor.plan import Planned
-from envdoctor.runner import collect
+from envdoctor.runner.collection import collect
 from envdoctor.snapshot import ProbeResult, Snapshot
 from envdoctor.target import Patient
 from tests.stands.misbehaving import Nodes, Thing

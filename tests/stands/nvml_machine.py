@@ -12,7 +12,7 @@ from envdoctor.facts.nvml import GpuFabric, GpuState
 from envdoctor.finding import Report
 from envdoctor.plan import BUILT_IN
 from envdoctor.probe import Roots
-from envdoctor.runner import collect
+from envdoctor.runner.collection import collect
 from envdoctor.snapshot import ProbeResult, Snapshot
 from envdoctor.target import Patient
 from tests.stands.fakes import HERE, nvml_scenario
