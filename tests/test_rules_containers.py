@@ -207,6 +207,8 @@ FINE = DriverFiles(libcuda=(WINDOWS,), first_libcuda=WINDOWS)
         ((WSL, CPU_BUILD, NOTHING, DXG), None),
         ((UBUNTU, CU130, NOTHING), None),
         ((WSL, CU130, NOTHING, TorchCuda(available=True)), None),
+        ((WSL, CU130), None),
+        ((WSL, NOTHING), None),
     ],
 )
 def test_windows_driver_is_missing(facts: tuple[Fact, ...], severity: Severity | None) -> None:
@@ -232,6 +234,8 @@ def test_never_a_linux_driver_inside_wsl() -> None:
         ((WSL, HIDDEN, answers(0, "12.6", "RTX 4090")), Status.PASSED),
         ((WSL, NOTHING), Status.NOT_APPLICABLE),
         ((UBUNTU, HIDDEN), Status.NOT_APPLICABLE),
+        ((UBUNTU,), Status.NOT_APPLICABLE),
+        ((WSL,), Status.UNKNOWN),
     ],
 )
 def test_linux_libcuda_under_wsl(facts: tuple[Fact, ...], status: Status) -> None:

@@ -34,9 +34,10 @@ def pair(status: str | None, path: str = "sys", *, linked: bool = False) -> GpuF
     return GpuFabric(links=(PeerLink(0, 1, path, status),), nvlinks=(links, links))
 
 
-def two(name: str) -> GpuState:
+def two(name: str, *, mig_enabled: bool | None = None) -> GpuState:
     """Make what NVML reports of two cards of this model."""
-    return GpuState(init_code=0, count=2, gpus=(Gpu(0, name), Gpu(1, name)))
+    cards = (Gpu(0, name, mig_enabled=mig_enabled), Gpu(1, name, mig_enabled=mig_enabled))
+    return GpuState(init_code=0, count=2, gpus=cards)
 
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -58,6 +59,7 @@ def test_peers_refused_over_nvlink() -> None:
         ((pair("chipset-not-supported"), two("NVIDIA GeForce RTX 4090")), []),
         ((pair("not-supported"), two("NVIDIA L4")), []),
         ((pair("chipset-not-supported"), two("NVIDIA A100-PCIE-40GB")), []),
+        ((pair("not-supported", linked=True), two(H100, mig_enabled=True)), []),
     ],
 )
 def test_peer_to_peer_boundaries(facts: tuple[Fact, ...], found: list[Severity]) -> None:

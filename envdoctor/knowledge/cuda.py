@@ -146,7 +146,7 @@ def _reaches(driver: Version, text: str) -> bool:
 
 def _in_branch(driver: Version, branch: Branch, system: str) -> bool:
     # Windows numbers run on inside a branch (576.52 belongs to 575); any later branch supports at least as much.
-    return branch.system == system and driver[0] >= branch.number
+    return branch.system == system and driver[:1] >= (branch.number,)
 
 
 def newest_known_branch(system: str = "linux") -> int:

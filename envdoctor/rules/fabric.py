@@ -43,8 +43,9 @@ def nccl_p2p_broken(
     ## How it is detected
     NVML's peer-to-peer status of each pair, against the NVLinks that both have to one switch or to each other. Cards
     that are always wired by NVLink (SXM) and have no peer-to-peer, as in a virtual machine that was given them one by
-    one, are a warning: NCCL then uses shared memory. Other cards without peer-to-peer are no finding: many boards and
-    all recent GeForce cards have none. A transfer that is allowed and still fails is seen by "envdoctor bench" only.
+    one, are a warning: NCCL then uses shared memory. Other cards without it are no finding: many boards and all recent
+    GeForce cards have none, nor have cards in MIG mode. A transfer that is allowed and still fails is seen by
+    "envdoctor bench" only.
 
     ## What to do
     In a virtual machine, pass the GPUs through together with their NVSwitches. On a host, look at the fabric manager,
@@ -57,7 +58,8 @@ def nccl_p2p_broken(
     off = nccl_setting(environment, toolkit, "NCCL_P2P_DISABLE")
     if off and off[0].strip() == "1":
         raise NotApplicable("NCCL_P2P_DISABLE=1: NCCL does not use peer-to-peer")
-    pairs = _pairs(fabric, state)
+    split = {gpu.index for gpu in (state.gpus if state else ()) if gpu.mig_enabled}  # MIG has no peer-to-peer
+    pairs = [each for each in _pairs(fabric, state) if not split & {each.first, each.second}]
     refused = [each for each in pairs if each.peer_to_peer_read != "ok"]
     joined = [each for each in refused if _joined(fabric, state, each)]
     wired = [each for each in refused if each not in joined and _both_wired(state, each)]
@@ -88,7 +90,7 @@ def _joined(fabric: GpuFabric, state: GpuState | None, pair: PeerLink) -> bool:
 
 
 def _remotes(fabric: GpuFabric, index: int) -> set[str]:
-    links = fabric.nvlinks[index] if index < len(fabric.nvlinks) else ()
+    links = fabric.nvlinks[index] if 0 <= index < len(fabric.nvlinks) else ()
     return {each.remote.lower() for each in links if each.active and each.remote}
 
 

@@ -6,10 +6,12 @@ from envdoctor.facts.host import Environment
 from envdoctor.facts.libraries import Toolkit
 from envdoctor.finding import Evidence, see
 
-LOCAL = ("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "SLURM_NTASKS_PER_NODE")
+LOCAL = ("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE")
 WORLD = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_NTASKS")
 MACHINES = ("GROUP_WORLD_SIZE", "SLURM_JOB_NUM_NODES", "SLURM_NNODES")
-OWN_RANK = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
+OWN_RANK = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK")
+# Slurm sets these in a plain shell of an allocation too: they speak of this process only inside a step of srun.
+SLURM_STEP, SLURM_LOCAL, SLURM_RANK = ("SLURM_STEP_ID", "SLURM_STEPID"), "SLURM_NTASKS_PER_NODE", "SLURM_LOCALID"
 
 
 def number(environment: Environment | None, *names: str) -> tuple[int, str] | None:
@@ -34,12 +36,16 @@ def several_machines(environment: Environment | None) -> Evidence | None:
 
 def processes_here(environment: Environment | None) -> tuple[int, str] | None:
     """Give how many processes of the job run on this machine, and which variable says so."""
-    return number(environment, *LOCAL)
+    return number(environment, *LOCAL) or _in_step(environment, SLURM_LOCAL)
+
+
+def _in_step(environment: Environment | None, name: str) -> tuple[int, str] | None:
+    return number(environment, name) if number(environment, *SLURM_STEP) else None
 
 
 def own_rank(environment: Environment | None) -> int | None:
     """Give this process's number on this machine; None outside a launched job."""
-    found = number(environment, *OWN_RANK)
+    found = number(environment, *OWN_RANK) or _in_step(environment, SLURM_RANK)
     return found[0] if found else None
 
 

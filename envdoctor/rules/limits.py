@@ -361,7 +361,8 @@ def omp_threads_oversubscription(
 
     ## How it is detected
     Threads of a process times the launcher's processes on this machine, against the CPUs by affinity and control group:
-    more than one and a half times as many. torch's own count is used where OMP_NUM_THREADS is not set.
+    more than one and a half times as many. A process that is bound to CPUs of its own is judged alone. torch's own
+    count is used where OMP_NUM_THREADS is not set.
 
     ## What to do
     Set OMP_NUM_THREADS to the CPUs divided by the processes on this machine.
@@ -375,21 +376,27 @@ def omp_threads_oversubscription(
     if cpus is None:
         raise Unknown(resources.unknown.get("cpus_affinity", "how many CPUs this process may use is not known"))
     launched = processes_here(environment)
-    processes = launched[0] if launched else 1
     threads = _threads(resources, environment, settings, cpus[0])
-    if threads is None or processes * threads[0] <= OVERSUBSCRIBED * cpus[0]:
+    sharing = launched[0] if launched and not _has_its_own(resources, launched[0], cpus[0]) else 1
+    if threads is None or sharing * threads[0] <= OVERSUBSCRIBED * cpus[0]:
         return
-    each = max(1, int(cpus[0] // processes))
+    processes = (see(environment, "variables", launched[1], launched[0]),) if launched else ()
     yield Finding(
-        f"{processes * threads[0]} threads compete for {cpus[0]:g} CPUs",
-        evidence=(
-            threads[1],
-            *((see(environment, "variables", launched[1], processes),) if launched else ()),
-            cpus[1],
-        ),
-        fixes=(export("Give each process its share of the CPUs", f"OMP_NUM_THREADS={each}"),),
+        f"{sharing * threads[0]} threads compete for {cpus[0]:g} CPUs",
+        evidence=(threads[1], *processes, cpus[1]),
+        fixes=(_share(max(1, int(cpus[0] // sharing))),),
         confidence=Confidence.LIKELY,
-    )  # fmt: skip
+    )
+
+
+def _share(threads: int) -> Fix:
+    return export("Give each process its share of the CPUs", f"OMP_NUM_THREADS={threads}")
+
+
+def _has_its_own(resources: Resources, processes: int, cpus: float) -> bool:
+    """Tell whether each process can have CPUs of its own: so few that the sets of all fit on the machine."""
+    online, bound = resources.cpus_online, resources.cpus_affinity
+    return online is not None and bound is not None and cpus == bound < online and bound * processes <= online
 
 
 def _available(resources: Resources) -> tuple[float, Evidence] | None:

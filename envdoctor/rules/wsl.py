@@ -11,7 +11,7 @@ from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
 from envdoctor.remedy.driver import FALLBACK_BRANCH, windows_driver
 from envdoctor.remedy.variables import administer, export
-from envdoctor.rule import NotApplicable, Rule, Unknown, rule
+from envdoctor.rule import Missing, NotApplicable, Rule, Unknown, rule
 from envdoctor.rules.builds import need_cuda_build
 from envdoctor.rules.presence import in_container, seen_working
 
@@ -33,8 +33,8 @@ def _of_windows(files: DriverFiles) -> DriverLibrary | None:
 @rule(severity=Severity.ERROR, group="driver", essential=True)
 def wsl_driver_missing(
     host: Host,
-    build: TorchBuild,
-    files: DriverFiles,
+    build: TorchBuild | None,
+    files: DriverFiles | None,
     nodes: DeviceNodes | None,
     driver: CudaDriver | None,
     runtime: CudaRuntime | None,
@@ -61,7 +61,11 @@ def wsl_driver_missing(
     https://docs.nvidia.com/cuda/wsl-user-guide/
     """
     _need_wsl(host)
+    if build is None:
+        raise Missing(TorchBuild)
     need_cuda_build(build)
+    if files is None:
+        raise Missing(DriverFiles)
     if seen_working(cuda, runtime, driver):
         return
     theirs = _of_windows(files)
@@ -100,7 +104,7 @@ def _ld_conf() -> str:
 @rule(severity=Severity.ERROR, group="driver", essential=True)
 def wsl_libcuda_shadowed(
     host: Host,
-    files: DriverFiles,
+    files: DriverFiles | None,
     driver: CudaDriver | None,
     runtime: CudaRuntime | None,
     cuda: TorchCuda | None,
@@ -125,6 +129,8 @@ def wsl_libcuda_shadowed(
     https://docs.nvidia.com/cuda/wsl-user-guide/
     """
     _need_wsl(host)
+    if files is None:
+        raise Missing(DriverFiles)
     if seen_working(cuda, runtime, driver):
         return
     theirs, first = _of_windows(files), files.first_libcuda
