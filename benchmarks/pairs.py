@@ -29,6 +29,8 @@ ENVDOCTOR = str(Path(sysconfig.get_path("scripts"), "envdoctor"))
 TORCH = [PYTHON, "-c", "import torch; torch.cuda.is_available()"]
 COLLECT_ENV = [PYTHON, "-m", "torch.utils.collect_env"]
 CLICK = [PYTHON, "-c", "import click"]
+# pip compiles what it installs. An editable installation is compiled by the warm-up, unless that is switched off.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,12 @@ def seconds_of(command: Sequence[str]) -> float:
     """Run a command to its end and give its wall time; a crash or a usage error is no measurement."""
     start = time.perf_counter()
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
+        command,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
     )
     took = time.perf_counter() - start
     if done.returncode not in {0, 1, 3}:
