@@ -210,3 +210,10 @@ def test_machine_without_gpu_is_not_judged(rule: object) -> None:
     tight = cpus(1.0, 64, open_files_soft=256, memory_cgroup_limit_mib=1024, memory_total_mib=64000)
     facts = (tight, variables(OMP_NUM_THREADS="64"), bound(1), UBUNTU)
     assert Status.NOT_APPLICABLE == check(rule, *facts, *BARE).status  # type: ignore[arg-type]
+
+
+def test_usual_limit_on_one_machine_is_info() -> None:
+    """The default of 1024 files on one healthy 8-GPU machine is worth knowing, not a warning; below it warns."""
+    usual = check(rules.open_files_limit_low, Resources(open_files_soft=1024), shown(8), ONE_GPU).finding
+    little = check(rules.open_files_limit_low, Resources(open_files_soft=256), shown(8), ONE_GPU).finding
+    assert (Severity.INFO, Severity.WARNING) == (usual.severity, little.severity)

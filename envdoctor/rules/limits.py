@@ -18,7 +18,7 @@ from envdoctor.rules.presence import in_container, need_gpu
 from envdoctor.rules.visibility import read_mask
 
 CPUS_PER_GPU = 2  # the training process itself, and at least one worker that loads data
-MANY_GPUS, ENOUGH_FILES = 4, 4096
+MANY_GPUS, ENOUGH_FILES, USUAL_FILES = 4, 4096, 1024
 OVERSUBSCRIBED = 1.5
 
 
@@ -196,7 +196,8 @@ def open_files_limit_low(
 
     ## How it is detected
     The soft limit of open files is below 4096, on a machine where four GPUs or more are visible, or in a job over
-    several machines. With fewer GPUs it seldom matters and is not reported.
+    several machines. With fewer GPUs it seldom matters and is not reported. The usual default of 1024 on one machine
+    is info: most jobs there never reach it.
 
     ## What to do
     Raise the soft limit where the job is started.
@@ -223,6 +224,7 @@ def open_files_limit_low(
             *((count[1],) if count else ()),
         ),
         fixes=(shell,),
+        severity=Severity.WARNING if machines or soft < USUAL_FILES else Severity.INFO,
         confidence=Confidence.LIKELY,
     )
 
