@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from envdoctor_probes.mangled import is_torchs, name_start, std_string
 from envdoctor.facts.libraries import Extension, Extensions
 from envdoctor.probe import Context, NotThere
 from tests.stands.cuda_wheels import stack, torch
+from tests.stands.real_wheels import fetch
 from tests.stands.small_elf import Library, Needed, build, fatbin
 from tests.stands.wheels import Wheel, install
 
@@ -301,28 +301,13 @@ def test_verdict_is_the_loaders(tmp_path: Path) -> None:
     assert f"{found['cuda'].needs_missing[0]}: cannot open shared object file" in words["cuda"]
 
 
-@functools.cache
-def wheel(cache: Path, spec: str) -> Path:
-    """Fetch a wheel once and unpack it."""
-    folder = cache / spec
-    if not any(folder.glob("*.dist-info")):
-        options = ["--no-deps", "--no-compile", "--only-binary", ":all:", "--quiet", "--target", str(folder)]
-        done = subprocess.run(
-            [sys.executable, "-m", "pip", "install", *options, spec],
-            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        if done.returncode:
-            pytest.skip(f"pip cannot fetch it here: {done.stderr.strip()[-300:]}")
-    return folder
-
-
 @pytest.mark.network
 @pytest.mark.real_torch
 def test_real_torchvision_of_another_torch(request: pytest.FixtureRequest) -> None:
     """Torchvision 0.19.1 was built for torch 2.4.1 with the old ABI: both show against the torch that is here."""
-    if request.config.cache is None or not (SITE / "torch" / "lib" / "libc10.so").exists():
-        pytest.skip("pytest's cache is switched off, or torch is not here")
-    site = wheel(request.config.cache.mkdir("extension-wheels"), "torchvision==0.19.1")
+    if not (SITE / "torch" / "lib" / "libc10.so").exists():
+        pytest.skip("torch is not here")
+    site = fetch(request.config, "torchvision==0.19.1", "--python-version", "3.11")
     found = {Path(each.path).name: each for each in ask(site, SITE).extensions}
     assert {"_C.so", "image.so"} == set(found)
     operators = found["_C.so"]
