@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from envdoctor.facts import Fact, key_of
 from envdoctor.facts.run import ProbeEnd, ProbeRun
+from envdoctor.facts.text import NOT_CARRIED
 from envdoctor.finding import Check, Confidence, Finding, Report, Severity, Status, Verdict
 from envdoctor.outcome import Absent, Crashed, Failed, Got, TimedOut
 from envdoctor.plan import LEVELS, level_of
@@ -76,10 +77,20 @@ def _judge(rule: Rule, snapshot: Snapshot) -> tuple[Status, str, tuple[Finding, 
     except NotApplicable as why:
         return Status.NOT_APPLICABLE, str(why), ()
     except Unknown as why:
-        return Status.UNKNOWN, str(why), ()
+        return *_unknown(str(why), snapshot), ()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a broken rule is an answer, never an early exit
         return Status.UNKNOWN, f"the rule itself failed: {type(error).__name__}: {error}", ()
     return (Status.FIRED, "", found) if found else (Status.PASSED, "", ())
+
+
+def _unknown(why: str, snapshot: Snapshot) -> tuple[Status, str]:
+    """Tell what nobody could find out from what a text does not carry: of a text, only its own words make unknown."""
+    if snapshot.target.kind != "text":
+        return Status.UNKNOWN, why
+    reasons = {reason for fact in snapshot.facts.values() for reason in fact.unknown.values()} - {NOT_CARRIED}
+    if any(reason in why for reason in reasons):
+        return Status.UNKNOWN, why
+    return Status.SKIPPED, why if NOT_CARRIED in why else f"{why}, and {NOT_CARRIED}"
 
 
 def supply(wanted: Input, snapshot: Snapshot) -> Fact | None:

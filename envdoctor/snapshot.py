@@ -19,6 +19,7 @@ from envdoctor.facts.nvml import GpuFabric, GpuState, KernelLog
 from envdoctor.facts.packages import Packages
 from envdoctor.facts.storage import Storage
 from envdoctor.facts.surroundings import Container, Fabric
+from envdoctor.facts.text import ErrorText, Pasted, Wanted
 from envdoctor.facts.torch import (
     CompileTools,
     TorchBuild,
@@ -36,7 +37,8 @@ SCHEMA = "envdoctor.snapshot/1"
 FACTS: tuple[type[Fact], ...] = (
     Host, Resources, Environment, PciBus, DeviceNodes, KernelModule, DriverFiles, NvidiaSmi, CudaDriver, CudaRuntime,
     GpuState, GpuFabric, KernelLog, Packages, TorchPath, TorchBuild, TorchFiles, TorchImport, TorchCuda, TorchSettings,
-    CompileTools, Libraries, Extensions, Container, Fabric, Job, Storage, Toolkit, MappedLibraries,
+    CompileTools, Libraries, Extensions, Container, Fabric, Job, Storage, Toolkit, MappedLibraries, ErrorText,
+    Wanted, Pasted,
 )  # fmt: skip
 BY_KEY: dict[str, type[Fact]] = {key_of(each): each for each in FACTS}
 F = TypeVar("F", bound=Fact)

@@ -1,21 +1,74 @@
-"""What happens to a text on its way into a bug report, undone: colours, quotes, fences, entities, line ends."""
+"""What happens to a text on its way into a bug report, undone: colours, quotes, fences, entities, tags, line ends."""
 
 from __future__ import annotations
 
 import html
 import re
 
+MOST_BYTES = 8_000_000
 MOST_CHARACTERS = 2_000_000
 MOST_LINE = 2_000
-_ANSI = re.compile(r"\x1b\[[0-9;?]{0,16}[ -/]{0,4}[@-~]")
-_QUOTES = re.compile(r"^(?:> ?){1,8}")
-_FENCE = re.compile(r"^\s{0,8}(?:```|~~~)[\w+-]{0,20}\s*$")
+_ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,16}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[()][A-Za-z0-9])")
+_INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_SPACES = str.maketrans(
+    {"\xa0": " ", "\u2007": " ", "\u202f": " ", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
+)
+_BREAKS = re.compile(r"<(?:br|/?p|/?div|/?li|/?pre|/?tr) ?/?>", re.IGNORECASE)
+_TAGS = re.compile(
+    r"</?(?:details|summary|code|b|i|em|strong|span|ul|ol|table|tbody|td|th|sub|sup)(?: [^<>]{0,200})?>", re.IGNORECASE
+)
+_COMMENT = re.compile(r"<!--.{0,2000}?-->")
+_QUOTES = re.compile(r"^ {0,3}(?:> ?){1,8}")
+_FENCE = re.compile(r"^\s{0,8}(?:```|~~~)[\w+-]{0,20}(?: [\w-]{1,40})?\s*$")
+_INLINE_FENCE = re.compile(r"^\s{0,8}```(?:text|shell|bash|console|sh|python)?(?=\S)|```\s*$")
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)\s|^\[?rank ?\d{1,5}\]?: ?")
+_SERVICE = re.compile(r"^([\w.-]{1,60}?)\s{0,20}\| ?(?!\s{0,3}[-=+|])")
+
+
+def decoded(data: bytes) -> str:
+    """Turn bytes into text: UTF-8, or UTF-16 as PowerShell's ``>`` writes it; what is neither is replaced."""
+    data = data[:MOST_BYTES]
+    if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        return data.decode("utf-16", "replace")
+    if data[1:40:2] and data[1:40:2].count(0) == len(data[1:40:2]):
+        return data.decode("utf-16-le", "replace")
+    return data.decode("utf-8-sig", "replace")
 
 
 def cleaned(text: str) -> tuple[str, ...]:
-    """Give the text's lines as the program printed them, as far as that can be told; at most two million characters."""
-    text = _ANSI.sub("", text[:MOST_CHARACTERS]).replace("\r\n", "\n").replace("\r", "\n").replace("\xa0", " ")
+    """Give the text's lines as the program printed them, as far as that can be told; at most two million characters.
+
+    Of a longer text the first and the last half million are read: a log tells its end there.
+    """
+    if len(text) > MOST_CHARACTERS:
+        text = f"{text[: MOST_CHARACTERS // 2]}\n{text[-MOST_CHARACTERS // 2 :]}"
+    text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_SPACES)
+    if "\x1b" in text:
+        text = _ESCAPES.sub("", text)
+    text = _INVISIBLE.sub("", text)
     lines = [line[:MOST_LINE].rstrip() for line in text.split("\n")]
+    return tuple(_without_prefixes(_unquoted(_untagged(lines))))
+
+
+def _untagged(lines: list[str]) -> list[str]:
+    """Undo entities and tags; ``<pip>`` and ``<develop>`` are conda's own words and stay."""
     if any("&" in line and ";" in line for line in lines):
-        lines = [html.unescape(line) for line in lines]
-    return tuple(_QUOTES.sub("", line) for line in lines if not _FENCE.match(line))
+        lines = [html.unescape(line) if "&" in line else line for line in lines]
+    if not any("<" in line for line in lines):
+        return lines
+    split = [part for line in lines for part in (_BREAKS.split(line) if "<" in line else (line,))]
+    return [_TAGS.sub("", _COMMENT.sub("", line)).rstrip() if "<" in line else line for line in split]
+
+
+def _unquoted(lines: list[str]) -> list[str]:
+    bare = [_QUOTES.sub("", line) if ">" in line[:4] else line for line in lines]
+    return [_INLINE_FENCE.sub("", line) if "```" in line else line for line in bare if not _FENCE.match(line)]
+
+
+def _without_prefixes(lines: list[str]) -> list[str]:
+    """Take off what a log collector, a launcher or docker compose put before each line."""
+    lines = [_STAMP.sub("", line) if line[:1] in "[r0123456789" and line else line for line in lines]
+    names = {match.group(1) for match in map(_SERVICE.match, lines[:400]) if match}
+    if len(names) == 1 and sum(map(bool, map(_SERVICE.match, lines))) > len(lines) * 0.8:
+        return [_SERVICE.sub("", line) for line in lines]
+    return lines

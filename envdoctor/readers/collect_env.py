@@ -5,94 +5,144 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from envdoctor.facts.driver import SmiGpu
-from envdoctor.facts.host import Variable
-from envdoctor.facts.packages import Distribution
-from envdoctor.readers.labels import labelled, said, truth
-from envdoctor.readers.told import Told, number
+from envdoctor.facts.libraries import Copy
+from envdoctor.readers import listed, topology
+from envdoctor.readers.cards import cards
+from envdoctor.readers.labels import labelled, said, truth, why_not
+from envdoctor.readers.reading import Reading
+from envdoctor.readers.told import Told
+from envdoctor.readers.variables import variables
+from envdoctor.readers.versions import number, whole_or_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
-    from envdoctor.facts import Fact
+    from envdoctor.readers.labels import Labelled
 
-MARKS = ("pytorch version", "cuda used to build pytorch")
+NAME = "collect_env"
+FIRST = "pytorch version"
+# Two of these make a report, also of a block that was cut at either end.
+MARKS = frozenset({
+    FIRST, "cuda used to build pytorch", "rocm used to build pytorch", "is debug build", "is cuda available",
+    "nvidia driver version", "gpu models and configuration", "versions of relevant libraries", "cuda runtime version",
+    "is xnnpack available", "miopen runtime version", "cuda_module_loading set to",
+})  # fmt: skip
 WORDS = {
-    "pytorch version": "torch",
-    "cuda used to build pytorch": "cuda",
-    "rocm used to build pytorch": "hip",
-    "os": "os",
-    "libc version": "libc",
-    "python version": "python",
-    "python platform": "platform",
-    "cuda runtime version": "nvcc",
-}
+    FIRST: "torch", "cuda used to build pytorch": "cuda", "rocm used to build pytorch": "hip", "os": "os",
+    "libc version": "libc", "python version": "python", "python platform": "platform", "cuda runtime version": "nvcc",
+    "hypervisor vendor": "hypervisor", "model name": "cpu_model", "cuda_home": "cuda_home",
+}  # fmt: skip
 TRUTHS = {"is debug build": "debug", "is cuda available": "available"}
-_GPU = re.compile(r"^\s*GPU (\d{1,3}):\s*(.+?)(?:\s*\(UUID.*)?$")
-_PIP = re.compile(r"^\s*\[pip3?\]\s+([\w.-]+)\s*(?:===?|\()\s*([^\s()]+)\)?")
-_CONDA = re.compile(r"^\s*\[conda\]\s+([\w.-]+)\s+(\d\S*)(?:\s+(\S+))?(?:\s+(\S+))?")
-_VARIABLE = re.compile(r"^(?:export )?([A-Z][A-Z0-9_]{2,60})=(.*)$")
-_COLLECTED = re.compile(r"^(NCCL|TORCH|PYTORCH|CUDA|CUBLAS|CUDNN|NVIDIA|LD_|OMP|MKL|VLLM|TRITON)")
+OTHERS = frozenset({
+    "gcc version", "clang version", "cmake version", "cudnn version", "hip runtime version", "cpu", "architecture",
+    "vllm version", "vllm build flags", "neuron sdk version", "rocm version", "gpu topology", "legend", "nic legend",
+    "cpu(s)", "flags", "l3 cache",
+})  # fmt: skip
+_HEADING = re.compile(
+    r"^\s{0,20}(?:={5,}|(?:System|PyTorch|CUDA / GPU|CPU|vLLM) Info|Python Environment|Environment Variables)\s*$"
+)
+_PLAIN = re.compile(
+    r"^\s{0,40}(?:\[(?:pip3?|conda)\]|GPU ?\d{1,3}\b|NIC\d|MIG |(?:X|SYS|NODE|PHB|PXB|PIX|NV#)\s+=|Versions of relevant"
+    r"|(?:[A-Za-z]:)?[/\\].{0,300}cudnn|Collecting environment information|Vulnerability |NUMA node|CUDA Archs:)"
+)
+_FURTHEST = 400  # lines between a first label and the last that belongs to it
 
 
 def recognises(lines: tuple[str, ...]) -> bool:
-    """Tell whether the text holds a report: both lines that every layout has."""
-    text = "\n".join(lines).lower()
-    return all(re.search(rf"^\s*{mark}\s*:", text, re.MULTILINE) for mark in MARKS)
+    """Tell whether the text holds a report or a piece of one: at least two of the labels that only it has."""
+    return len({each.label for each in labelled(lines)} & MARKS) > 1 or any("[pip3] torch==" in line for line in lines)
 
 
-def read(lines: tuple[str, ...]) -> tuple[Fact, ...]:
-    """Give the facts of the first report in the text."""
-    told = Told(has_build=True)
-    for label, value, below in labelled(_first_report(lines)):
-        _take(told, label, value, below)
-    told.gpus = list(_gpus(lines))
-    told.distributions = list(_distributions(lines))
-    told.variables = list(_variables(lines))
-    return told.facts()
+def read(lines: tuple[str, ...]) -> Reading:
+    """Give the facts of the first report in the text; the others are left out, and that is said."""
+    starts = [n for n, line in enumerate(lines) if re.match(r"\W{0,8}pytorch version\b.{0,30}:", line, re.IGNORECASE)]
+    end = starts[1] if len(starts) > 1 else len(lines)
+    told = Told()
+    own = lines[:end]
+    marked = list(labelled(own))
+    for each in marked:
+        _take(told, each)
+    told.gpus = list(cards(own))
+    told.distributions = list(listed.bracketed(own))
+    told.variables = list(variables(own))
+    told.links = list(topology.links(own))
+    remarks = (f"{len(starts) - 1} more report(s) in the same text were left out: give each as a file of its own",)
+    return Reading(NAME, told.facts(), frozenset(_used(lines)), remarks if len(starts) > 1 else ())
 
 
-def _first_report(lines: tuple[str, ...]) -> tuple[str, ...]:
-    """Cut at a second report: two blocks in one paste are two machines."""
-    starts = [n for n, line in enumerate(lines) if re.match(r"\s*pytorch version\s*:", line, re.IGNORECASE)]
-    return lines[: starts[1]] if len(starts) > 1 else lines
+def _used(lines: tuple[str, ...]) -> Iterator[int]:
+    """Give the lines that the reports themselves take, so that what is left can be read as words of an error."""
+    for each in labelled(lines):
+        known = each.label in MARKS or each.label in WORDS or each.label in OTHERS
+        yield from (
+            [each.at]
+            if known or re.match(r"gpu \d|nic\d|numa |vulnerability|l\d|cpu|thread|core|socket", each.label)
+            else []
+        )
+    for number_, line in enumerate(lines):
+        if _PLAIN.match(line) or _HEADING.match(line) or topology.is_row(line):
+            yield number_
 
 
-def _take(told: Told, label: str, value: str, below: list[str]) -> None:
-    if label in WORDS:
-        setattr(told, WORDS[label], said(value))
-    elif label in TRUTHS:
-        setattr(told, TRUTHS[label], truth(value))
-    elif label == "nvidia driver version":  # newer layouts print one line for each GPU
-        told.driver = number(value) or next(filter(None, map(number, below[:1])), None)
+def _take(told: Told, each: Labelled) -> None:
+    value = each.value or next((line.strip() for line in each.below[:1]), "")
+    if each.label in WORDS:
+        _say(told, WORDS[each.label], value if each.label != "os" else each.value)
+    elif each.label in TRUTHS:
+        setattr(told, TRUTHS[each.label], truth(value))
+    elif taker := _TAKERS.get(each.label):
+        taker(told, each)
+    if each.label == "cuda used to build pytorch":
+        told.has_build = bool(value) and not _is_missing_torch(told)
 
 
-def _gpus(lines: Iterable[str]) -> Iterable[SmiGpu]:
-    seen: set[int] = set()
-    for line in lines:
-        match = _GPU.match(re.sub(r"^.*GPU models and configuration\s*:\s*", "", line))
-        if match and int(match.group(1)) not in seen and "Compute Capability" not in line:
-            seen.add(int(match.group(1)))
-            yield SmiGpu(int(match.group(1)), match.group(2).strip())
+def _is_missing_torch(told: Told) -> bool:
+    """Tell a report of a Python without torch: everything in it is N/A then, the CUDA of the build as well."""
+    return told.torch is None
 
 
-def _distributions(lines: Iterable[str]) -> Iterable[Distribution]:
-    for line in lines:
-        if match := _PIP.match(line):
-            yield Distribution(_normal(match.group(1)), match.group(2), source="pip")
-        elif match := _CONDA.match(line):
-            name, version, build, channel = match.groups()
-            if channel in {"pypi", "<pip>"} or build in {"pypi_0", "<pip>", "pypi"}:
-                continue  # pip's own line says it, or conda only repeats it
-            yield Distribution(_normal(name), version, source="conda", build=build or "", channel=channel or "")
+def _say(told: Told, name: str, value: str) -> None:
+    if getattr(told, name) is None:
+        setattr(told, name, said(value))
+    if said(value) is None and why_not(value):
+        told.not_collected.setdefault(name, value)
 
 
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+def _driver(told: Told, each: Labelled) -> None:
+    """Take the driver: newer layouts print one line for each GPU."""
+    found = next(filter(None, map(whole_or_number, each.values[:1])), None)
+    told.driver = told.driver or found
+    if not found and why_not(each.value):
+        told.not_collected["driver"] = each.value
 
 
-def _variables(lines: Iterable[str]) -> Iterable[Variable]:
-    for line in lines:
-        match = _VARIABLE.match(line.strip())
-        if match and _COLLECTED.match(match.group(1)):
-            yield Variable(match.group(1), match.group(2).strip("\"'"))
+def _models(told: Told, each: Labelled) -> None:
+    if why_not(each.value):
+        told.not_collected["gpus"] = each.value
+
+
+def _gcc(told: Told, each: Labelled) -> None:
+    words = re.sub(r"\([^()]{0,120}\)", " ", each.value)
+    told.gcc = number(words) or number(each.value)
+    if told.gcc is None and why_not(each.value):
+        told.not_collected["gcc"] = each.value
+
+
+def _cudnn(told: Told, each: Labelled) -> None:
+    """Take the libraries that were found outside the wheels: one of them, or none, is the one that is used."""
+    for line in each.values[:40]:
+        if found := re.search(r"([/\\][^\s]{0,300}libcudnn[^\s/\\]{0,40}\.so)\.(\d{1,3}(?:\.\d{1,3}){1,3})", line):
+            told.cudnn.append(Copy(path=found.group(), version=found.group(2)))
+        elif number(each.value) and "/" not in each.value and "\\" not in each.value:
+            told.cudnn.append(Copy(version=number(each.value)))
+            return
+
+
+def _cpus(told: Told, each: Labelled) -> None:
+    told.cpus = int(each.value) if each.value.isdigit() and len(each.value) < 6 else told.cpus
+
+
+_TAKERS = {
+    "nvidia driver version": _driver, "gpu models and configuration": _models, "gcc version": _gcc,
+    "cudnn version": _cudnn, "cpu(s)": _cpus,
+}  # fmt: skip

@@ -7,38 +7,78 @@ from typing import TYPE_CHECKING
 
 from envdoctor.facts.driver import SmiGpu
 from envdoctor.facts.packages import Distribution
+from envdoctor.readers import topology
 from envdoctor.readers.labels import labelled, said, truth
-from envdoctor.readers.told import Told, number
+from envdoctor.readers.reading import Reading
+from envdoctor.readers.told import Told
+from envdoctor.readers.versions import cuda_of_tag, normal, number, whole_or_number
 
 if TYPE_CHECKING:
-    from envdoctor.facts import Fact
+    from collections.abc import Iterator
 
-_GPU = re.compile(r"^gpu ([\d,]{1,40})$")
-_CAPABILITY = re.compile(r"^gpu ([\d,]{1,40}) compute capability$")
-_VERSION = re.compile(r"\d+(?:\.\d+)+\S*$")
-_NAMES = {"pil": "pillow", "zmq": "pyzmq", "multipart": "python-multipart"}
+    from envdoctor.readers.labels import Labelled
+
+NAME = "sglang check_env"
+MARKS = frozenset(
+    {
+        "cuda available",
+        "cuda driver version",
+        "pytorch",
+        "nvcc",
+        "cuda_home",
+        "nvidia topology",
+        "hip_home",
+        "rocm driver version",
+    }
+)
+OTHERS = frozenset({"python", "hypervisor vendor", "ulimit soft", "legend", "nic legend"})
+_GPU = re.compile(r"^gpu ([\d,]{1,80})$")
+_CAPABILITY = re.compile(r"^gpu ([\d,]{1,80}) compute capability$")
+_VERSION = re.compile(r"v?(\d{1,6}(?:\.\d{1,9})+\S{0,60})$")
+_NAMES = {
+    "pil": "pillow",
+    "zmq": "pyzmq",
+    "multipart": "python-multipart",
+    "sgl_kernel": "sgl-kernel",
+    "flashinfer": "flashinfer-python",
+}
 
 
 def recognises(lines: tuple[str, ...]) -> bool:
-    """Tell whether this is sglang's report: its CUDA line beside PyTorch's and sglang's own."""
-    labels = {label for label, _, _ in labelled(lines)}
-    return {"cuda available", "pytorch", "sglang"} <= labels
+    """Tell whether this is sglang's report: PyTorch's line, and two more of those that only it has."""
+    labels = {each.label for each in labelled(lines)}
+    return "pytorch" in labels and len(labels & MARKS) > 2
 
 
-def read(lines: tuple[str, ...]) -> tuple[Fact, ...]:
+def read(lines: tuple[str, ...]) -> Reading:
     """Give the facts of the report."""
     told = Told()
     capabilities: dict[str, str] = {}
-    for label, value, _ in labelled(lines):
-        if match := _CAPABILITY.match(label):
-            capabilities[match.group(1)] = value
-        elif match := _GPU.match(label):
-            told.gpus += [SmiGpu(int(each), value) for each in match.group(1).split(",") if each.isdigit()]
-            capabilities.setdefault(match.group(1), "")
+    used: set[int] = {n for n, line in enumerate(lines) if topology.is_row(line) or _is_legend(line)}
+    for each in labelled(lines):
+        used |= set(_lines_of(each))
+        if match := _CAPABILITY.match(each.label):
+            capabilities[match.group(1)] = each.value
+        elif match := _GPU.match(each.label):
+            told.gpus += [SmiGpu(int(n), each.value) for n in match.group(1).split(",")[:64] if n.isdigit()]
         else:
-            _take(told, label, value)
+            _take(told, each.label, each.value)
     told.gpus = [SmiGpu(g.index, g.name, None, _capability(g.index, capabilities)) for g in told.gpus]
-    return told.facts()
+    told.links = list(topology.links(lines))
+    return Reading(NAME, told.facts(), frozenset(used))
+
+
+def _lines_of(each: Labelled) -> Iterator[int]:
+    if each.label in MARKS | OTHERS or _GPU.match(each.label) or _CAPABILITY.match(each.label) or _is_version(each):
+        yield each.at
+
+
+def _is_legend(line: str) -> bool:
+    return bool(re.match(r"^\s{0,8}(?:(?:X|SYS|NODE|PHB|PXB|PIX|NV#)\s{1,8}=|NIC\d{1,3}: |Legend:|NIC Legend:)", line))
+
+
+def _is_version(each: Labelled) -> bool:
+    return " " not in each.label and bool(_VERSION.fullmatch(each.value))
 
 
 def _capability(index: int | None, capabilities: dict[str, str]) -> str | None:
@@ -51,23 +91,24 @@ def _capability(index: int | None, capabilities: dict[str, str]) -> str | None:
 def _take(told: Told, label: str, value: str) -> None:
     match label:
         case "python":
-            told.python = said(value)
+            told.python = told.python or said(value)
         case "cuda available":
             told.available = truth(value)
         case "pytorch":
             told.torch = said(value)
             told.has_build = "+" in value
-            told.cuda = _cuda_of_tag(value)
+            told.cuda = cuda_of_tag(value)
+            told.hip = number(value.partition("+rocm")[2]) if "+rocm" in value else None
         case "cuda driver version":
-            told.driver = number(value)
+            told.driver = whole_or_number(value)
         case "nvcc":
             told.nvcc = (number(value.rpartition(" V")[2]) if " V" in value else number(value)) or None
         case "cuda_home":
             told.cuda_home = said(value)
-        case _ if _VERSION.fullmatch(value) and " " not in label:
-            told.distributions.append(Distribution(_NAMES.get(label, label.replace("_", "-")), value, source="pip"))
-
-
-def _cuda_of_tag(version: str) -> str | None:
-    match = re.search(r"\+cu(\d{2,3})", version)
-    return f"{match.group(1)[:-1]}.{match.group(1)[-1]}" if match else None
+        case "hypervisor vendor":
+            told.hypervisor = said(value)
+        case "ulimit soft":
+            told.open_files = int(value) if value.isdigit() and len(value) < 12 else None
+        case _ if " " not in label and (match := _VERSION.fullmatch(value)):
+            name = _NAMES.get(label, normal(label))
+            told.distributions.append(Distribution(name, match.group(1), source="pip"))

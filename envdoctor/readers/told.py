@@ -1,83 +1,88 @@
-"""Facts made of what an environment report tells: the same for every layout of it."""
+"""Facts made of what a report tells: the same for every format that says it in words of its own."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from envdoctor.facts.driver import KernelModule, NvidiaSmi, SmiGpu
-from envdoctor.facts.host import Environment, Host, Variable
-from envdoctor.facts.libraries import Compiler, Toolkit
+from envdoctor.facts.host import Environment, Host, Resources, Variable
+from envdoctor.facts.libraries import Compiler, Copy, Toolkit
+from envdoctor.facts.nvml import GpuFabric, PeerLink
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild, TorchCuda
+from envdoctor.readers.systems import host_of
+from envdoctor.readers.versions import before, number
 
 if TYPE_CHECKING:
     from envdoctor.facts import Fact
 
 SOURCE = "the pasted report"
-_NUMBER = re.compile(r"\d+(?:\.\d+){1,3}")
 
 
 @dataclass
 class Told:
-    """What a report says, in its own words, before it becomes facts. None: the report does not say."""
+    """What a report says, in its own words, before it becomes facts. None: the report does not say.
 
+    ``not_collected`` holds, by our name, what the report itself says that it could not find out, in its words.
+    """
+
+    source: str = SOURCE
     torch: str | None = None
     cuda: str | None = None
     hip: str | None = None
     has_build: bool = False  # the report has a line about the CUDA of the build
     debug: bool | None = None
+    arch_list: tuple[str, ...] = ()
     os: str | None = None
     libc: str | None = None
     python: str | None = None
     platform: str | None = None
+    hypervisor: str | None = None
     available: bool | None = None
     nvcc: str | None = None
+    gcc: str | None = None
     driver: str | None = None
+    driver_cuda: str | None = None
     cuda_home: str | None = None
+    cudnn: list[Copy] = field(default_factory=list)
+    cpu_model: str | None = None
+    cpus: int | None = None
+    open_files: int | None = None
+    locked_memory_kib: int | None = None
     gpus: list[SmiGpu] = field(default_factory=list)
     distributions: list[Distribution] = field(default_factory=list)
     variables: list[Variable] = field(default_factory=list)
-    torch_says: bool = True  # the GPU names come from torch or nvidia-smi, not from a person
+    links: list[PeerLink] = field(default_factory=list)
+    not_collected: dict[str, str] = field(default_factory=dict)
 
     def facts(self) -> tuple[Fact, ...]:
         """Give the facts that these words carry; what nobody said makes no fact."""
-        made = (_host(self), _packages(self), _build(self), _cuda(self), _smi(self), _module(self))
-        return tuple(f for f in (*made, _toolkit(self), _environment(self)) if f is not None)
+        made = (
+            _host(self), _packages(self), _build(self), _cuda(self),
+            _smi(self), _module(self), _toolkit(self), _environment(self), _resources(self),
+            _fabric(self),
+        )  # fmt: skip
+        return tuple(f for f in made if f is not None)
 
-
-def number(text: str | None) -> str | None:
-    """Give the first version number in a text."""
-    match = _NUMBER.search(text or "")
-    return match.group() if match else None
+    def why(self, **fields: str) -> dict[str, str]:
+        """Give, by field of a fact, the report's own words for why it is not known."""
+        return {
+            name: f"{self.source} says: {self.not_collected[ours]}"
+            for name, ours in fields.items()
+            if ours in self.not_collected
+        }
 
 
 def _host(told: Told) -> Host | None:
-    if not (told.os or told.platform or told.libc):
-        return None
-    system, os_id, version = _system(told.os or "", told.platform or "")
-    machine = re.search(r"\b(x86_64|aarch64|arm64|ppc64le|AMD64)\b", f"{told.os} {told.platform}")
-    kernel = re.match(r"Linux-([^-]+(?:-\d+)?[\w.+-]*?)-(?:x86_64|aarch64|ppc64le|with)", told.platform or "")
-    release = kernel.group(1) if kernel else None
-    return Host(
-        system=system, os_id=os_id, os_version=version, os_name=told.os, kernel=release,
-        machine={"AMD64": "x86_64"}.get(machine.group(), machine.group()) if machine else None,
-        libc=told.libc.replace("-", " ", 1) if told.libc else None,
-        wsl=True if "microsoft" in (told.platform or "").lower() else None,
-    )  # fmt: skip
-
-
-def _system(name: str, platform: str) -> tuple[str | None, str | None, str | None]:
-    text = f"{name} {platform}".lower()
-    if "windows" in text:
-        return "Windows", None, None
-    if "macos" in text or "mac os" in text or "darwin" in text:
-        return "Darwin", None, None
-    match = re.match(r"(ubuntu|debian|centos|red hat|rocky|almalinux|fedora|amazon|arch|opensuse|suse)", name.lower())
-    ids = {"red hat": "rhel", "amazon": "amzn", "suse": "sles"}
-    os_id = ids.get(match.group(), match.group()) if match else None
-    return "Linux" if name or "linux" in text else None, os_id, (number(name) if match else None)
+    """Before Python 3.8 the C library's version is what Python was linked with: too low, and left out."""
+    found = host_of(told.os, told.platform, told.libc, told.hypervisor)
+    if found is None or not found.libc or not before(told.python, (3, 8)):
+        return found
+    why = (
+        f"Python {number(told.python) or told.python} reports the glibc that it was linked with, not the one that runs"
+    )
+    return replace(found, libc=None, unknown={"libc": why})
 
 
 def _packages(told: Told) -> Packages | None:
@@ -87,43 +92,75 @@ def _packages(told: Told) -> Packages | None:
     python = number(told.python) or told.python
     return Packages(
         distributions=tuple(told.distributions), python_version=python,
-        environment_kind="conda" if "conda" in kinds else None, sources={"distributions": SOURCE},
+        environment_kind="conda" if "conda" in kinds else None,
+        sources={"distributions": told.source, "python_version": told.source},
+        unknown=told.why(python_version="python"),
     )  # fmt: skip
 
 
 def _build(told: Told) -> TorchBuild | None:
     if told.torch is None:
         return None
-    cuda, hip = number(told.cuda), told.hip
-    cpu_only = told.has_build and cuda is None and hip is None
-    sources = {"version": f"{SOURCE}: PyTorch version", "cuda": f"{SOURCE}: CUDA used to build PyTorch"}
-    build = TorchBuild(version=told.torch, cuda=cuda, hip=hip, debug=told.debug, sources=sources)
-    return TorchBuild(**{**vars(build), "is_cpu_only": cpu_only if told.has_build else None})
+    cpu_only = (number(told.cuda) is None and told.hip is None) if told.has_build else None
+    return TorchBuild(
+        version=told.torch, cuda=number(told.cuda), hip=told.hip, debug=told.debug, is_cpu_only=cpu_only,
+        arch_list=told.arch_list,
+        sources={"version": f"{told.source}: PyTorch version", "cuda": f"{told.source}: CUDA used to build PyTorch"},
+    )  # fmt: skip
 
 
 def _cuda(told: Told) -> TorchCuda | None:
     if told.available is None:
         return None
-    return TorchCuda(available=told.available, sources={"available": f"{SOURCE}: Is CUDA available"})
+    return TorchCuda(available=told.available, sources={"available": f"{told.source}: Is CUDA available"})
 
 
 def _smi(told: Told) -> NvidiaSmi | None:
-    if not (told.driver or told.gpus):
+    unknown = told.why(driver_version="driver", gpus="gpus")
+    if not (told.driver or told.gpus or told.driver_cuda or unknown):
         return None
-    sources = {"driver_version": f"{SOURCE}: Nvidia driver version", "gpus": f"{SOURCE}: GPU models"}
-    return NvidiaSmi(exit_code=0, driver_version=told.driver, gpus=tuple(told.gpus), sources=sources)
+    sources = {"driver_version": f"{told.source}: driver version", "gpus": f"{told.source}: GPU models"}
+    sources["cuda_version"] = f"{told.source}: CUDA version of the driver"
+    answered = 0 if told.driver or told.gpus else None
+    return NvidiaSmi(
+        exit_code=answered, driver_version=told.driver, cuda_version=told.driver_cuda, gpus=tuple(told.gpus),
+        sources=sources, unknown=unknown,
+    )  # fmt: skip
 
 
 def _module(told: Told) -> KernelModule | None:
-    return KernelModule(loaded=True, version=told.driver, sources={"version": SOURCE}) if told.driver else None
+    if not told.driver:
+        return None
+    return KernelModule(loaded=True, version=told.driver, sources={"version": f"{told.source}: driver version"})
 
 
 def _toolkit(told: Told) -> Toolkit | None:
-    if not (told.nvcc or told.cuda_home):
+    if not (told.nvcc or told.cuda_home or told.gcc or told.cudnn):
         return None
-    nvcc = (Compiler("nvcc", number(told.nvcc)),) if told.nvcc else ()
-    return Toolkit(cuda_home=told.cuda_home, nvcc=nvcc, sources={"nvcc": f"{SOURCE}: CUDA runtime version"})
+    nvcc = (Compiler("nvcc", number(told.nvcc)),) if number(told.nvcc) else ()
+    gcc = Compiler("gcc", told.gcc) if told.gcc else None
+    sources = dict.fromkeys(("nvcc", "host_compiler", "cuda_home", "cudnn_headers"), told.source)
+    return Toolkit(
+        cuda_home=told.cuda_home, nvcc=nvcc, host_compiler=gcc, cudnn_headers=tuple(told.cudnn), sources=sources,
+        unknown=told.why(nvcc="nvcc", host_compiler="gcc"),
+    )  # fmt: skip
 
 
 def _environment(told: Told) -> Environment | None:
-    return Environment(variables=tuple(told.variables)) if told.variables else None
+    if not told.variables:
+        return None
+    return Environment(variables=tuple(told.variables), sources={"variables": told.source})
+
+
+def _resources(told: Told) -> Resources | None:
+    found = {
+        "cpu_model": told.cpu_model, "cpus_online": told.cpus, "open_files_soft": told.open_files,
+        "locked_memory_soft_kib": told.locked_memory_kib,
+    }  # fmt: skip
+    if not any(each is not None for each in found.values()):
+        return None
+    return Resources(**found, sources=dict.fromkeys(found, told.source))  # type: ignore[arg-type]
+
+
+def _fabric(told: Told) -> GpuFabric | None:
+    return GpuFabric(links=tuple(told.links), sources={"links": f"{told.source}: topology"}) if told.links else None

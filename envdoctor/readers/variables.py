@@ -1,0 +1,33 @@
+"""``NAME=value`` lines of a report, a shell or a launch script."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from envdoctor.facts.host import Variable
+from envdoctor.readers.labels import said
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MOST = 500
+_VARIABLE = re.compile(r"^(?:[$#] )?(?:export |set |ENV |-e )?\s{0,4}([A-Z][A-Z0-9_]{2,60})=(\S.{0,1900}|)$")
+_COLLECTED = re.compile(
+    r"(?:NCCL|TORCH|PYTORCH|CUDA|CUBLAS|CUDNN|NVIDIA|LD_|OMP|KMP|MKL|GLOO|GOMP|VLLM|TRITON|BNB_|MASTER_|MAX_JOBS|CONDA"
+    r"|NVTE|NVCC|UCX|HSA_|HIP_|ROCR_|OPENBLAS|NUMEXPR|XLA_|PYTHONPATH$|CC$|CXX$)"
+)
+_HEARSAY = re.compile(r"\s\([a-z ]{2,30}\)$")
+
+
+def variables(lines: Iterable[str]) -> Iterator[Variable]:
+    """Give the variables that matter, each once; what is said to be unset is not set."""
+    seen: set[str] = set()
+    for line in lines:
+        match = _VARIABLE.match(line.strip()) if "=" in line else None
+        if not match or match.group(1) in seen or not _COLLECTED.match(match.group(1)) or len(seen) >= MOST:
+            continue
+        seen.add(match.group(1))
+        value = _HEARSAY.sub("", match.group(2).strip()).strip("\"'")
+        if said(value) is not None or not value or value.lower() in {"none", "null"}:
+            yield Variable(match.group(1), value)
