@@ -8,6 +8,7 @@ import pytest
 
 from envdoctor.facts.driver import DriverFiles, DriverLibrary, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import PciBus
+from envdoctor.facts.nvml import GpuState
 from envdoctor.facts.torch import TorchCuda
 from envdoctor.finding import Confidence, Severity, Status
 from envdoctor.rules.driver import driver_library_mismatch, fabric_manager_missing
@@ -33,6 +34,15 @@ def test_mismatch_by_words_of_nvidia_smi() -> None:
     finding = check(driver_library_mismatch, SMI_MISMATCH).finding
     assert Confidence.CERTAIN == finding.confidence
     assert "570.124" in [each.value for each in finding.evidence]
+
+
+def test_mismatch_by_nvmls_own_error() -> None:
+    """Error 18 of nvmlInit says it outright; another error of NVML says something else."""
+    words = "RM has detected an NVML/RM version mismatch."
+    finding = check(driver_library_mismatch, GpuState(init_code=18, init_words=words), module(None)).finding
+    assert (Confidence.CERTAIN, f"error 18: {words}") == (finding.confidence, finding.evidence[-1].value)
+    other = GpuState(init_code=9, init_words="Driver Not Loaded")
+    assert not check(driver_library_mismatch, other, module("535.183.01"), libcuda("535.183.01")).fired
 
 
 def test_mismatch_by_error_803() -> None:

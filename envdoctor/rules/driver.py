@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, DriverFiles, DriverLibrary, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Host
+from envdoctor.facts.nvml import GpuState
 from envdoctor.facts.torch import TorchCuda
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.knowledge.cuda import numbers
@@ -27,6 +28,7 @@ def driver_library_mismatch(
     module: KernelModule | None,
     files: DriverFiles | None,
     smi: NvidiaSmi | None,
+    state: GpuState | None,
     driver: CudaDriver | None,
     runtime: CudaRuntime | None,
     cuda: TorchCuda | None,
@@ -44,7 +46,8 @@ def driver_library_mismatch(
 
     ## How it is detected
     /proc/driver/nvidia/version against the version in the file name of the first libcuda that the loader finds; error
-    803 of cuInit or libcudart when no cuda-compat library is first; exit code 18 or the words of nvidia-smi.
+    803 of cuInit or libcudart when no cuda-compat library is first; error 18 of NVML's nvmlInit; exit code 18 or the
+    words of nvidia-smi.
     Where CUDA was seen to start, nothing is reported.
 
     ## What to do
@@ -58,7 +61,7 @@ def driver_library_mismatch(
     need_native_driver(host)
     if seen_working(cuda, runtime, driver):
         return
-    said = (*_smi_says(smi), *_cuda_says(driver, runtime, cuda, files))
+    said = (*_smi_says(smi), *_nvml_says(state), *_cuda_says(driver, runtime, cuda, files))
     if module is None and not said:
         raise Missing(KernelModule)
     module, library = module or KernelModule(), _library(files)
@@ -79,6 +82,12 @@ def _smi_says(smi: NvidiaSmi | None) -> tuple[Evidence, ...]:
         return ()
     words = next((line for line in smi.words.splitlines() if MISMATCH_WORDS.search(line)), "") or "exit code 18"
     return (see(smi, "words", "nvidia-smi says", words.strip()),)
+
+
+def _nvml_says(state: GpuState | None) -> tuple[Evidence, ...]:
+    if state is None or state.init_code != NVML_VERSION_MISMATCH:
+        return ()
+    return (see(state, "init_words", "NVML says", f"error {state.init_code}: {state.init_words}"),)
 
 
 def _cuda_says(
