@@ -20,7 +20,7 @@ _MOST_LINKS = 18
 
 @probe(child="nvml-fabric", seconds=14.0)
 def gpu_fabric(context: Context) -> GpuFabric:
-    """Ask how the cards are connected; answers after each kind of question."""
+    """Ask how the cards are connected; answers after each kind of question, and after each card's NVLinks."""
     nv = open_nvml(context)
     unknown: Dict[str, str] = {}
     with context.calling("NVML fabric questions"):
@@ -34,8 +34,10 @@ def gpu_fabric(context: Context) -> GpuFabric:
         pairs = [(a, b) for a in range(count) for b in range(a + 1, count) if handles[a] and handles[b]]
         links = tuple(_pair(nv, handles, a, b, unknown) for a, b in pairs)
         context.so_far(GpuFabric(links=links, unknown=dict(unknown)))
-        nvlinks = tuple(_nvlinks(nv, each, unknown) if each else () for each in handles)
-        context.so_far(GpuFabric(links=links, nvlinks=nvlinks, unknown=dict(unknown)))
+        nvlinks: Tuple[Tuple[NvLink, ...], ...] = ()
+        for each in handles:
+            nvlinks += (_nvlinks(nv, each, unknown) if each else (),)
+            context.so_far(GpuFabric(links=links, nvlinks=nvlinks, unknown=dict(unknown)))
         fabric = [_fabric(nv, each, unknown) if each else (None, None) for each in handles]
     states = tuple(state for state, _ in fabric)
     return GpuFabric(
