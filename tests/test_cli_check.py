@@ -294,10 +294,10 @@ def test_bad_input_names_the_value_and_what_was_meant(arguments: list[str], expe
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "not JSON"),
-        ("Collecting environment information...\nPyTorch version: 2.9.0", "not JSON"),
-        ("[]", "not a snapshot"),
-        ("null", "not a snapshot"),
+        ("", "nothing in it is of a known kind"),
+        ("A text that says nothing of a machine.", "nothing in it is of a known kind"),
+        ("[]", "nothing in it is of a known kind"),
+        ("null", "nothing in it is of a known kind"),
         ('{"schema": "envdoctor.snapshot/2"}', "not a snapshot"),
         ('{"schema": "envdoctor.report/1"}', "not a snapshot"),
         ('{"schema": "envdoctor.snapshot/1", "facts": {"host": {"hostname": 3}}}', "fact host: "),
@@ -305,8 +305,9 @@ def test_bad_input_names_the_value_and_what_was_meant(arguments: list[str], expe
         ('{"schema": "envdoctor.snapshot/1", "probes": [3]}', "expected an envdoctor"),
         ('{"schema": "envdoctor.snapshot/1", "probes": [{"outcome": "got"}]}', "no 'name'"),
         ('{"schema": "envdoctor.snapshot/1", "level": "low"}', "level is 'low'"),
-        ("[" * 100_000, "not JSON"),
-        ("\x00\x01", "not JSON"),
+        ("[" * 100_000, "nothing in it is of a known kind"),
+        ('{"schema": "envdoctor.snapshot/1"' + "[" * 100_000, "not JSON"),
+        ("\x00\x01", "nothing in it is of a known kind"),
     ],
     ids=lambda text: text[:40],
 )

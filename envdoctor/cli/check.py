@@ -26,7 +26,9 @@ EMPTY = "the selection is empty: --only and --skip leave no rule to run"
 @click.option("--level", type=OneOf("level", LEVELS), help="How deep to look. [default: standard]")
 @click.option("--python", metavar="PATH", help="Diagnose another interpreter, in which envdoctor is not installed.")
 @click.option("--pid", type=click.IntRange(min=1), metavar="N", help="Diagnose a job that runs: what it has loaded.")
-@click.option("--from", "from_", metavar="FILE", help="Judge a saved snapshot or report instead; - is stdin.")
+@click.option(
+    "--from", "from_", multiple=True, metavar="FILE", help="Judge a saved or pasted report. - is stdin. Repeatable."
+)
 @click.option(
     "--only", multiple=True, metavar="ID|GROUP", shell_complete=complete_ids, help="Run these rules alone. Repeatable."
 )
@@ -57,8 +59,10 @@ def command(**given: Any) -> int:
 def judge(snapshot: Snapshot, settled: Settings, catalogue: Catalogue) -> Report:
     """Examine a snapshot, and say beside the findings what the reader must know of the run itself."""
     from envdoctor.diagnose import examine
+    from envdoctor.facts.text import Pasted
 
     report = examine(snapshot, catalogue.rules, settled.selection)
     nothing = all(settled.selection.reason_to_skip(rule) for rule in catalogue.rules)
-    notes = (*report.notes, *settled.notes, *([EMPTY] if nothing else []))
+    pasted = snapshot.get(Pasted)
+    notes = (*report.notes, *(pasted.remarks if pasted else ()), *settled.notes, *([EMPTY] if nothing else []))
     return replace(report, notes=notes, interrupted=snapshot.interrupted)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,13 +23,16 @@ if TYPE_CHECKING:
     from envdoctor.snapshot import Snapshot
     from envdoctor.target import Patient
 
-EXPECTED = "expected an envdoctor snapshot or report (JSON, schema envdoctor.snapshot/1 or envdoctor.report/1)"
-
 
 def obtain(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue) -> Snapshot:
     """Collect the facts, or read them from the file that ``--from`` names; URLs lose their credentials."""
-    source = given.get("from_")
-    snapshot = read(source, catalogue) if source else _collect(given, settings, catalogue)
+    sources = given.get("from_")
+    if sources:
+        from envdoctor.cli.pasted import read
+
+        snapshot = read(sources, catalogue, lambda: _collect(given, settings, catalogue))
+    else:
+        snapshot = _collect(given, settings, catalogue)
     from envdoctor.redact import without_credentials
     from envdoctor.rewrite import rewrite
 
@@ -101,20 +103,6 @@ def wanted(planned: tuple[Planned, ...], settings: Settings, catalogue: Catalogu
         return planned
     children = {"static", *(each.child for each in planned if each.fact in facts)}
     return tuple(p for p in planned if p.child in children and (not p.after_import or p.fact in facts))
-
-
-def read(source: str, catalogue: Catalogue) -> Snapshot:
-    """Read a snapshot from a file, or from stdin for ``-``. What is no snapshot of ours is a usage error."""
-    from envdoctor import snapshot
-
-    name = "stdin" if source == "-" else source
-    try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        return snapshot.load(data, source=name, kinds=catalogue.facts)
-    except OSError as error:
-        raise click.UsageError(f"--from: cannot read {name}: {error.strerror or error}") from None
-    except snapshot.SnapshotError as error:
-        raise click.UsageError(f"--from: {error}; {EXPECTED}") from None
 
 
 def of_process(given: Mapping[str, Any]) -> dict[str, Any]:

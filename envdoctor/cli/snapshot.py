@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @click.option("--level", type=OneOf("level", LEVELS), help="How deep to look. [default: standard]")
 @click.option("--python", metavar="PATH", help="Diagnose another interpreter, in which envdoctor is not installed.")
 @click.option("--pid", type=click.IntRange(min=1), metavar="N", help="Diagnose a job that runs: what it has loaded.")
-@click.option("--from", "from_", metavar="FILE", help="Take a saved snapshot or report instead; - is stdin.")
+@click.option(
+    "--from", "from_", multiple=True, metavar="FILE", help="Take a saved or pasted report. - is stdin. Repeatable."
+)
 @click.option("--timeout", type=Seconds(), help="Limit of the whole run in seconds. [default: 120; quick 15]")
 @click.option("--config", metavar="FILE", help="Read this configuration file instead of the nearest one.")
 @click.option("--root", metavar="DIR", hidden=True, help="Read a recorded machine's /proc, /sys, /dev, … under DIR.")

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 REPORTS = (collect_env, sglang_env, nvidia_smi_table, nvidia_smi_query, package_lists, issue_form)
 FORMATS = (
-    "an envdoctor snapshot or report", "python -m torch.utils.collect_env", "vLLM's and sglang's environment reports",
+    "an envdoctor snapshot or report (JSON)", "python -m torch.utils.collect_env",
+    "vLLM's and sglang's environment reports",
     "nvidia-smi", "nvidia-smi -q", "pip list, pip freeze, uv pip list", "conda list", "a filled-in issue form",
     "a traceback or log", "a requirements or lock file", "a Dockerfile",
 )  # fmt: skip
@@ -53,6 +54,11 @@ class Text:
     facts: tuple[Fact, ...]
     formats: tuple[str, ...]
     remarks: tuple[str, ...] = ()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Tell whether it is only about what would be installed."""
+        return bool(self.facts) and all(isinstance(fact, Wanted) for fact in self.facts)
 
     @property
     def says_something(self) -> bool:

@@ -48,9 +48,9 @@ _WATTS = {
 }  # fmt: skip
 _TRUTHS = {
     "persistence mode": "persistence", "mig mode/current": "mig_enabled", "mig mode/pending": "mig_enabled_after_reset",
-    "ecc mode/current": "ecc_enabled", "ecc mode/pending": "ecc_enabled_after_reboot", 
+    "ecc mode/current": "ecc_enabled", "ecc mode/pending": "ecc_enabled_after_reboot",
     "remapped rows/pending": "remap_pending",
-    "remapped rows/remapping failure occurred": "remap_failed", 
+    "remapped rows/remapping failure occurred": "remap_failed",
     "retired pages/pending page blacklist": "retired_pages_pending",
     "retired pages/pending": "retired_pages_pending",
 }  # fmt: skip
