@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import TYPE_CHECKING, Any
 
 from envdoctor.facts import Fact, key_of, source_of
+from envdoctor.facts.dataclass import dataclass
 
 if TYPE_CHECKING:
     from envdoctor.snapshot import Snapshot
@@ -63,7 +64,7 @@ class Verdict(str, enum.Enum):
     UNDETERMINED = "undetermined"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Evidence:
     """One fact a finding rests on: which, its value, where it was read; ``label`` is the words for a person."""
 
@@ -80,7 +81,7 @@ def see(fact: Fact, name: str, label: str, value: Any = None) -> Evidence:
     return Evidence(f"{key_of(type(fact))}.{name}", raw if value is None else value, source_of(fact, name), "", label)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Command:
     """A command: ``argv`` is what a program runs (None: for reading only), ``shell`` what a person pastes."""
 
@@ -88,7 +89,7 @@ class Command:
     shell: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fix:
     """One way out. ``changes`` says in words what it touches; ``verify`` is the command that proves it."""
 
@@ -101,7 +102,7 @@ class Fix:
     verify: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ignored:
     """Why a finding is not counted, and who said so (``option``, or the configuration file's path)."""
 
@@ -109,7 +110,7 @@ class Ignored:
     by: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Finding:
     """What is wrong. A rule gives title, evidence and fixes; ``examine`` fills in what the rule itself declares.
 
@@ -135,7 +136,7 @@ class Finding:
         return f"{self.id}@{self.subject}" if self.subject else self.id
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Check:
     """What became of one rule. Every rule is in every report."""
 
@@ -146,7 +147,7 @@ class Check:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ProbeLine:
     """What became of one probe: ``outcome`` is got, absent, failed, crashed or timed-out."""
 

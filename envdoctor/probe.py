@@ -6,8 +6,10 @@ import contextlib
 import os
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+
+from envdoctor.facts.dataclass import dataclass
 
 if TYPE_CHECKING:
     from envdoctor.facts import Fact
