@@ -6,6 +6,7 @@ misbehaves. How the engine does it is held by ``test_child_outcomes`` and ``test
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -65,11 +66,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("case")
 
 
-def check(folder: Path, *arguments: str, around: Callable[[list[str]], list[str]] = list, **environ: str) -> Checked:
+def check(
+    folder: Path,
+    *arguments: str,
+    seconds: float = TIMEOUT,
+    around: Callable[[list[str]], list[str]] = list,
+    **environ: str,
+) -> Checked:
     """Run one check; hold it to its time, its memory, its schema and its exit code, and to leaving no file behind."""
     peak, cwd = folder / "peak", folder / "cwd"
     cwd.mkdir()
-    command = [sys.executable, "-c", DOCTOR, "check", "--format", "json", "--timeout", str(TIMEOUT), *arguments]
+    command = [sys.executable, "-c", DOCTOR, "check", "--format", "json", "--timeout", str(seconds), *arguments]
     began = time.monotonic()
     done = subprocess.run(
         around(command),
@@ -82,10 +89,23 @@ def check(folder: Path, *arguments: str, around: Callable[[list[str]], list[str]
     took = time.monotonic() - began
     report = valid(done.stdout)
     assert ("", CODES[report["verdict"]]) == (done.stderr, done.returncode)
-    assert took < TIMEOUT + GRACE
+    assert took < seconds + GRACE
     assert int(peak.read_text()) < MOST_KIB
     assert [] == list(cwd.iterdir())
     return Checked(report, done.returncode)
+
+
+# This machine
+
+
+@pytest.mark.real_torch
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="no torch in this environment")
+@pytest.mark.skipif(Path("/proc/driver/nvidia").exists() or Path("/dev/dxg").exists(), reason="a GPU may be here")
+def test_cpu_torch_without_a_gpu_is_healthy(folder: Path) -> None:
+    """A machine without an NVIDIA GPU and with the CPU build of torch: exit 0, no error, no warning."""
+    checked = check(folder, seconds=120)
+    assert (0, "ok", None) == (checked.code, checked.report["verdict"], checked.report["primary"])
+    assert set() == {"error", "warning"} & {each["severity"] for each in checked.report["findings"]}
 
 
 # torch
