@@ -13,6 +13,7 @@ from envdoctor.nearest import unknown
 COMMANDS = {
     "check": "Collect, examine, report. The default command.",
     "snapshot": "Collect the facts alone; --share redacts them.",
+    "fix": "Print the fixes as one script; --apply runs the safe ones.",
     "explain": "Show what a finding means and what to do. Offline.",
     "list": "List every finding, probe or knowledge table.",
     "demo": "Show the report of a recorded machine. No GPU needed.",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 FILES = {
+    "envdoctor.fix/1": "fix-1.json",
     "envdoctor.list/1": "list-1.json",
     "envdoctor.report/1": "report-1.json",
     "envdoctor.snapshot/1": "snapshot-1.json",

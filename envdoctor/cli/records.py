@@ -1,0 +1,77 @@
+"""The records of what ``fix --apply`` changed: in the user's state directory, for nobody else to read."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from envdoctor.cli.streams import OwnFailure
+from envdoctor.remedy.apply import SCHEMA, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LARGEST = 4 << 20  # a list of ten thousand packages is 1 MB
+EXPECTED = "expected a record that envdoctor fix --apply wrote, or 'last'"
+
+
+def folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Give the directory of the records: below XDG_STATE_HOME, or ~/.local/state."""
+    said = environ.get("XDG_STATE_HOME", "")
+    top = Path(said) if said.startswith("/") else Path("~/.local/state").expanduser()
+    return top / "envdoctor" / "fixes"
+
+
+class Keeper:
+    """Writes one record, and again after each step. ``path`` is None until there is something to keep."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+
+    def __call__(self, record: Record) -> Path:
+        """Write the record where only its owner can read it; a run that cannot keep one must change nothing."""
+        try:
+            if self.path is None:
+                self.path = _new()
+            part = self.path.with_suffix(".part")
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as out:
+                out.write(msgspec.json.format(msgspec.json.encode(record), indent=2))
+            part.replace(self.path)
+        except OSError as error:
+            raise OwnFailure(f"no record can be kept in {folder()}: {error.strerror or error}") from None
+        return self.path
+
+
+def _new() -> Path:
+    where = folder()
+    where.mkdir(parents=True, exist_ok=True, mode=0o700)
+    now = dt.datetime.now(dt.timezone.utc)
+    return where / f"{now:%Y%m%dT%H%M%S.%f}Z-{os.getpid()}.json"
+
+
+def read(word: str) -> tuple[Path, Record]:
+    """Read the record that ``word`` names, or the newest for ``last``. What is none is a usage error."""
+    path = _last() if word == "last" else Path(word)
+    try:
+        if path.stat().st_size > LARGEST:
+            raise click.UsageError(f"--undo: {path} is too large; {EXPECTED}")
+        record = msgspec.json.decode(path.read_bytes(), type=Record)
+    except OSError as error:
+        raise click.UsageError(f"--undo: cannot read {path}: {error.strerror or error}; {EXPECTED}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise click.UsageError(f"--undo: {path}: {error}; {EXPECTED}") from None
+    if record.schema != SCHEMA:
+        raise click.UsageError(f"--undo: {path} has schema {record.schema!r}; {EXPECTED}")
+    return path, record
+
+
+def _last() -> Path:
+    found = sorted(folder().glob("*.json")) if folder().is_dir() else []
+    if not found:
+        raise click.UsageError(f"--undo: there is no record in {folder()}: no --apply of this user changed anything")
+    return found[-1]
