@@ -18,7 +18,8 @@ pytestmark = pytest.mark.gcc
 IMPORTABLE = {
     "healthy_cu124", "cpu_only", "toolkit_extras", "numpy1_build", "cudnn_newer_minor", "cudnn_older_minor",
     "torchvision_mismatch", "xformers_mismatch", "flash_attn_abi", "cu11_and_cu12", "two_tritons", "two_dist_infos",
-    "record_missing", "metadata_empty", "leftover_tilde", "no_metadata", "local_shadow",
+    "record_missing", "metadata_empty", "leftover_tilde", "no_metadata", "local_shadow", "healthy_later",
+    "ptxas_missing",
 }  # fmt: skip
 CRASHES = {"lib_truncated"}  # the loader maps what is no longer in the file: SIGBUS
 

@@ -111,7 +111,7 @@ def check(each: Installed) -> Checked:
 
 def _matters(path: str) -> bool:
     """Tell whether a running program needs the file: headers and licences are two thirds of torch's RECORD."""
-    return path.endswith((".py", ".so")) or ".so." in path
+    return path.endswith((".py", ".so", "/bin/ptxas")) or ".so." in path
 
 
 def _look(each: Installed, entry: Entry, *, compare_size: bool) -> Optional[DamagedFile]:

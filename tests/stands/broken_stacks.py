@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.stands.cuda_wheels import nvidia, stack, torch, triton
+from tests.stands.cuda_wheels import LATER, PTXAS, nvidia, stack, torch, triton
 from tests.stands.small_elf import Library, build
 from tests.stands.toolkit_wheels import toolkit_stack
 from tests.stands.wheels import Wheel, install
@@ -73,6 +73,12 @@ def _cudnn_of_cu11() -> Wheel:
         "libcudnn.so.9", version="libcudnn.so.9", defines=("cudnnGetVersion", "built_for_cu11"), runpath="$ORIGIN"
     )
     return Wheel("nvidia-cudnn-cu11", "9.1.1.17", {"nvidia/cudnn/lib/libcudnn.so.9": build(library)})
+
+
+def _later(*without: str, **instead: Wheel) -> list[Wheel]:
+    """Give a torch that needs cuSPARSELt, NVSHMEM and CUPTI as well, without some of them or with others."""
+    wheels = [instead.get(name.split("-")[-2]) or nvidia(name) for name in LATER if name not in without]
+    return [torch(more=tuple(LATER)), *stack()[1:], *wheels]
 
 
 def _truncate(path: str, size: int) -> Callable[[Path], None]:
@@ -145,4 +151,12 @@ STANDS: dict[str, Stand] = {
     "local_shadow": Stand("torch.py and random.py stand before the real ones", lambda: [torch(cuda=None)], _shadows),
     "toolkit_extras": Stand("nothing is wrong: torch 2.11 with cuda-toolkit extras", toolkit_stack),
     "numpy1_build": Stand("torch compiled with NumPy 1 headers", lambda: [torch(cuda=None, numpy_headers=1)]),
+    "healthy_later": Stand("nothing is wrong: cuSPARSELt, NVSHMEM and CUPTI too", _later),
+    "cusparselt_missing": Stand("nvidia-cusparselt-cu12 is not installed", lambda: _later("nvidia-cusparselt-cu12")),
+    "nvshmem_other_major": Stand(
+        "NVSHMEM 2 under a torch that needs libnvshmem_host.so.3",
+        lambda: _later(nvshmem=nvidia("nvidia-nvshmem-cu12", "2.11.0", "libnvshmem_host.so.2")),
+    ),
+    "cupti_empty": Stand("libcupti has length 0", _later, _truncate("nvidia/cuda_cupti/lib/libcupti.so.12", 0)),
+    "ptxas_missing": Stand("triton's ptxas is gone", stack, _remove(PTXAS)),
 }

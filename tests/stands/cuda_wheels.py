@@ -36,6 +36,12 @@ NVIDIA: dict[str, tuple[str, str, tuple[Library, ...]]] = {
     "nvidia-nccl-cu12": ("2.21.5", "nccl", (Library("libnccl.so.2", defines=("ncclGetVersion",)),)),
     "nvidia-nvjitlink-cu12": ("12.4.127", "nvjitlink", (Library("libnvJitLink.so.12", defines=NVJITLINK),)),
 }
+# What newer torches need besides: asked for by ``torch(more=…)``.
+LATER: dict[str, tuple[str, str, tuple[Library, ...]]] = {
+    "nvidia-cusparselt-cu12": ("0.6.2", "cusparselt", (Library("libcusparseLt.so.0"),)),
+    "nvidia-nvshmem-cu12": ("3.3.9", "nvshmem", (Library("libnvshmem_host.so.3"),)),
+    "nvidia-cuda-cupti-cu12": ("12.4.127", "cuda_cupti", (Library("libcupti.so.12"),)),
+}
 UNVERSIONED = ("libnccl.so.2",)  # its symbols carry no version
 
 # What `import torch` of the real package does first: load its libraries, whose needs are loaded with them.
@@ -52,7 +58,7 @@ for _n in {names!r}:
 
 def nvidia(name: str, version: str = "", soname: str = "", defines: tuple[str, ...] = ()) -> Wheel:
     """Give an nvidia-* wheel; with another version, soname or set of symbols than the pinned one's where told."""
-    pinned, folder, libraries = NVIDIA[name]
+    pinned, folder, libraries = {**NVIDIA, **LATER}[name]
     version = version or pinned
     files: dict[str, bytes | str] = {f"nvidia/{folder}/__init__.py": "", f"nvidia/{folder}/lib/__init__.py": ""}
     for each in libraries:
@@ -75,8 +81,15 @@ def _header(folder: str, version: str) -> dict[str, bytes | str]:
     return {}
 
 
-def torch(version: str = "2.5.1", cuda: str | None = "12.4", *, numpy_headers: int = 2, cxx11: bool = True) -> Wheel:
-    """Give torch: the CUDA build, or the CPU build when ``cuda`` is None."""
+def torch(
+    version: str = "2.5.1",
+    cuda: str | None = "12.4",
+    *,
+    numpy_headers: int = 2,
+    cxx11: bool = True,
+    more: tuple[str, ...] = (),
+) -> Wheel:
+    """Give torch: the CUDA build, or the CPU build when ``cuda`` is None; ``more`` names later wheels that it needs."""
     tag = f"+cu{cuda.replace('.', '')}" if cuda else "+cpu"
     files: dict[str, bytes | str] = {
         "torch/version.py": f"from typing import Optional\n\n__version__ = '{version}{tag}'\ndebug = False\n"
@@ -87,8 +100,9 @@ def torch(version: str = "2.5.1", cuda: str | None = "12.4", *, numpy_headers: i
     }
     requires = ["filelock", "typing-extensions>=4.8.0"]
     if cuda:
-        files["torch/lib/libtorch_cuda.so"] = build(_torch_cuda())
-        requires += [f"{name}=={pinned[0]} ; {LINUX}" for name, pinned in NVIDIA.items()]
+        files["torch/lib/libtorch_cuda.so"] = build(_torch_cuda(more))
+        pins = {**NVIDIA, **{name: LATER[name] for name in more}}
+        requires += [f"{name}=={pinned[0]} ; {LINUX}" for name, pinned in pins.items()]
         requires += [f'triton==3.1.0 ; {LINUX} and python_version < "3.99"', 'optree>=0.12.0 ; extra == "optree"']
     names = ["libtorch_python.so"] if cuda else ["libtorch_cpu.so"]
     files["torch/__init__.py"] = INIT.format(names=names)
@@ -101,7 +115,8 @@ def _c10(cxx11: bool) -> Library:
 
 
 def _rpath() -> str:
-    folders = ("cublas", "cuda_runtime", "cudnn", "cufft", "curand", "cusparse", "nccl")
+    folders = ["cublas", "cuda_runtime", "cudnn", "cufft", "curand", "cusparse", "nccl"]
+    folders += [folder for _, folder, _ in LATER.values()]
     return ":".join(f"$ORIGIN/../../nvidia/{folder}/lib" for folder in folders) + ":$ORIGIN"
 
 
@@ -115,7 +130,7 @@ def _torch_python(cuda: str | None, numpy_headers: int) -> Library:
     return Library("libtorch_python.so", needed, rpath=_rpath(), source=source)
 
 
-def _torch_cuda() -> Library:
+def _torch_cuda(more: tuple[str, ...]) -> Library:
     plain = ("libcudart.so.12", "libcusparse.so.12", "libcufft.so.11", "libcurand.so.10", "libcublas.so.12")
     cudnn = Needed("libcudnn.so.9", ("cudnnGetVersion",), "libcudnn.so.9")
     needed = (
@@ -124,13 +139,17 @@ def _torch_cuda() -> Library:
         cudnn,
         Needed("libnccl.so.2"),
         Needed("libtorch_cpu.so"),
+        *(Needed(library.soname) for name in more for library in LATER[name][2]),
     )
     return Library("libtorch_cuda.so", needed, rpath=_rpath(), source=fatbin(ARCHES))
 
 
+PTXAS = "triton/backends/nvidia/bin/ptxas"
+
+
 def triton(version: str = "3.1.0", name: str = "triton") -> Wheel:
     """Give triton, or another distribution that brings the same package."""
-    return Wheel(name, version, {"triton/__init__.py": f"__version__ = {version!r}\n"})
+    return Wheel(name, version, {"triton/__init__.py": f"__version__ = {version!r}\n", PTXAS: build(Library("ptxas"))})
 
 
 def stack(*without: str, **instead: Wheel) -> list[Wheel]:
