@@ -8,6 +8,7 @@ import pytest
 
 from envdoctor.facts.driver import KernelModule
 from envdoctor.facts.gpu import DeviceNodes, PciBus
+from envdoctor.facts.host import Environment, Variable
 from envdoctor.facts.nvml import Gpu, GpuFabric, GpuProcess, GpuState, KernelLog, NvLink, XidEvent
 from envdoctor.finding import Severity, Status
 from envdoctor.rule import Rule
@@ -172,3 +173,72 @@ def test_closed_kernel_log_without_gpu_does_not_matter() -> None:
     """On a machine without an NVIDIA device nothing in the kernel log is looked for."""
     bare = (KernelLog(readable=False), PciBus(readable=True), DeviceNodes(), KernelModule(loaded=False))
     assert Status.NOT_APPLICABLE == check(rules.xid_errors, *bare).status
+
+
+def visible(value: str, **more: str) -> Environment:
+    """Make an environment that shows programs these cards only."""
+    told = {"CUDA_VISIBLE_DEVICES": value, **more}
+    return Environment(variables=tuple(Variable(name, text) for name, text in told.items()))
+
+
+@pytest.mark.parametrize(
+    ("value", "severity"),
+    [
+        ("0", Severity.INFO),
+        ("GPU-aaaa", Severity.INFO),
+        ("0,1", Severity.WARNING),
+        ("1", Severity.WARNING),
+        ("GPU-bbbb", Severity.WARNING),
+        ("MIG-cccc", Severity.WARNING),
+        ("", Severity.WARNING),
+        ("7", Severity.WARNING),
+    ],
+)
+def test_card_that_is_hidden_may_be_busy(value: str, severity: Severity) -> None:
+    """Another user's job on a card that CUDA_VISIBLE_DEVICES hides is worth knowing, and nothing more."""
+    used = replace(HEALTHY, index=1, uuid="GPU-bbbb-1", processes=(WORKER,), memory_free_mib=900)
+    both = state(replace(HEALTHY, uuid="GPU-aaaa-1"), used)
+    for rule in (rules.gpu_in_use, rules.gpu_memory_low):
+        assert severity == check(rule, both, visible(value)).finding.severity
+
+
+def test_order_of_unlike_cards() -> None:
+    """CUDA numbers unlike cards by speed unless it is told otherwise, so that which one is hidden is not sure."""
+    used = replace(HEALTHY, index=1, name="NVIDIA L4", processes=(WORKER,))
+    both = state(HEALTHY, used)
+    assert Severity.WARNING is check(rules.gpu_in_use, both, visible("0")).finding.severity
+    by_bus = visible("0", CUDA_DEVICE_ORDER="PCI_BUS_ID")
+    assert Severity.INFO is check(rules.gpu_in_use, both, by_bus).finding.severity
+
+
+def test_hidden_card_in_exclusive_mode() -> None:
+    """A taken card in exclusive mode is an error where this program would use it, and info where it is hidden."""
+    taken = replace(HEALTHY, index=1, compute_mode="exclusive-process", processes=(WORKER,))
+    finding = check(rules.exclusive_compute_mode, state(HEALTHY, taken)).finding
+    assert "nvidia-smi -i 1 --query-compute-apps" in finding.fixes[0].commands[0].shell
+    hidden = check(rules.exclusive_compute_mode, state(HEALTHY, taken), visible("0")).finding
+    assert (Severity.ERROR, Severity.INFO) == (finding.severity, hidden.severity)
+
+
+def test_desktop_is_no_job() -> None:
+    """A desktop's shell holds a context of both kinds and is left out; a program that only computes is not."""
+    shell = (GpuProcess(2214, 96, "compute"), GpuProcess(2214, 96, "graphics"))
+    assert Status.PASSED is check(rules.gpu_in_use, state(replace(HEALTHY, processes=shell))).status
+    beside = check(rules.gpu_in_use, state(replace(HEALTHY, processes=(*shell, WORKER)))).finding
+    assert "4242" == beside.evidence[0].value
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": "NVIDIA GeForce RTX 4060 Laptop GPU"},
+        {"name": "NVIDIA GeForce RTX 2070 with Max-Q Design"},
+        {"power_limit_watts": None, "unknown": {"power_limit_watts": "Not Supported"}},
+    ],
+)
+def test_power_limit_of_firmware(values: dict[str, object]) -> None:
+    """Where the firmware alone moves the limit about, as on laptops, a lower one is no finding."""
+    limited = replace(HEALTHY, power_limit_enforced_watts=44.8, power_limit_default_watts=80.0, **values)  # type: ignore[arg-type]
+    assert Status.PASSED is check(rules.power_limit_lowered, state(limited)).status
+    desk = replace(limited, name="NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", power_limit_watts=44.8)
+    assert Status.FIRED is check(rules.power_limit_lowered, state(replace(desk, unknown={}))).status

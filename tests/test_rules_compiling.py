@@ -79,6 +79,6 @@ def test_all_that_is_missing_is_one_finding() -> None:
     finding = check(compile_toolchain_missing, CompileTools(), pinned, PYTHON, ONE_GPU, UBUNTU).finding
     assert "torch.compile cannot work here: no Triton, no C compiler, no Python.h" == finding.title
     assert [
-        "python -m pip install 'triton==3.5.0'",
+        "python -m pip install --no-deps 'triton==3.5.0'",
         "sudo apt-get install -y build-essential python3.11-dev",
     ] == [each.commands[0].shell for each in finding.fixes]

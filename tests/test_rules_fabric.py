@@ -164,6 +164,22 @@ def test_port_down(ports: tuple[InfinibandPort, ...], environment: Environment, 
     assert subjects == [each.subject for each in findings]
 
 
+@pytest.mark.parametrize(
+    ("port", "severity"),
+    [
+        (replace(IB_DOWN, pci_address="0000:1a:00.1"), Severity.INFO),
+        (replace(IB_DOWN, device="mlx5_0", port=2), Severity.INFO),
+        (replace(IB_DOWN, physical_state="3: Disabled"), Severity.INFO),
+        (replace(IB_DOWN, pci_address="0000:2a:00.0"), Severity.WARNING),
+        (replace(IB_WAITS, pci_address="0000:1a:00.1"), Severity.WARNING),
+    ],
+)
+def test_spare_port(port: InfinibandPort, severity: Severity) -> None:
+    """A port that is switched off, or the second one of a card whose first is up, may never have had a cable."""
+    first = replace(IB, pci_address="0000:1a:00.0")
+    assert severity is check(rules.infiniband_port_down, network(first, port)).finding.severity
+
+
 def limited(kib: int, hard: int = 8192) -> Resources:
     """Make a limit of locked memory."""
     return Resources(locked_memory_soft_kib=kib, locked_memory_hard_kib=hard)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from envdoctor.facts.driver import KernelModule
 from envdoctor.facts.gpu import DeviceNodes, PciBus
+from envdoctor.facts.host import Environment
 from envdoctor.facts.nvml import Gpu, GpuFabric, GpuState, KernelLog, XidEvent
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.knowledge.xid import xids
 from envdoctor.rule import NotApplicable, Rule, Unknown, rule
 from envdoctor.rules.presence import need_gpu
+from envdoctor.rules.visibility import read_mask
 
 DAY_SECONDS = 86_400
 THERMAL = ("sw_thermal_slowdown", "hw_thermal_slowdown")
 BUSY_PERCENT = 10
+MOBILE = re.compile(r"\b(laptop gpu|mobile|with max-q design)\b", re.IGNORECASE)
 
 
 def _of(gpu: Gpu, field: str, label: str, value: object = None) -> Evidence:
@@ -311,7 +315,8 @@ def power_limit_lowered(state: GpuState) -> Iterator[Finding]:
     Matrix products run at lower clocks. Cards of one job with different limits wait for each other.
 
     ## How it is detected
-    The power limit in force is more than one percent below the default limit.
+    The power limit in force is more than one percent below the default limit. Laptops and other cards whose limit
+    nobody can set are left out: there the firmware moves the limit about, by charger, processor and temperature.
 
     ## What to do
     If it was not meant, put the default back. If it was, ignore this finding with the reason.
@@ -321,7 +326,7 @@ def power_limit_lowered(state: GpuState) -> Iterator[Finding]:
     """
     for gpu in _asked(state, "power_limit_default_watts"):
         limit, default = gpu.power_limit_enforced_watts or gpu.power_limit_watts, gpu.power_limit_default_watts or 0
-        if limit is not None and limit < 0.99 * default:
+        if limit is not None and limit < 0.99 * default and not _by_firmware(gpu):
             evidence = (
                 _of(gpu, "power_limit_enforced_watts", "limit in force, W", limit),
                 _of(gpu, "power_limit_default_watts", "default limit, W"),
@@ -330,6 +335,11 @@ def power_limit_lowered(state: GpuState) -> Iterator[Finding]:
             fix = _set("Put the default limit back", f"sudo nvidia-smi -i {gpu.index} -pl {default:g}", changes)
             title = f"{_name(gpu)} may draw {limit:g} W instead of {default:g} W"
             yield Finding(title, "", evidence, (fix,), str(gpu.index))
+
+
+def _by_firmware(gpu: Gpu) -> bool:
+    """Tell whether the machine's firmware alone decides about the card's power, as on laptops."""
+    return MOBILE.search(gpu.name or "") is not None or "power_limit_watts" in gpu.unknown
 
 
 @rule(severity=Severity.WARNING, group="GPUs")
@@ -470,7 +480,7 @@ def persistence_mode_off(state: GpuState) -> Iterator[Finding]:
 
 
 @rule(severity=Severity.WARNING, group="GPUs")
-def gpu_in_use(state: GpuState) -> Iterator[Finding]:
+def gpu_in_use(state: GpuState, environment: Environment | None) -> Iterator[Finding]:
     """Other processes compute on a GPU now.
 
     ## What it means
@@ -480,7 +490,8 @@ def gpu_in_use(state: GpuState) -> Iterator[Finding]:
     Memory is shared with it, and every measurement on this card is of both.
 
     ## How it is detected
-    NVML's list of compute processes. In a container the list shows only what the container may see.
+    NVML's list of compute processes, without those that draw as well: a desktop's shell is no job. In a container the
+    list shows only what the container may see. A card that CUDA_VISIBLE_DEVICES hides from this program is info.
 
     ## What to do
     Wait for it, choose another card with CUDA_VISIBLE_DEVICES, or end the process if it is yours.
@@ -488,19 +499,43 @@ def gpu_in_use(state: GpuState) -> Iterator[Finding]:
     ## Sources
     https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
     """
+    hidden = _hidden(state, environment)
     for gpu in _asked(state, "memory_used_mib"):
-        pids = [str(each.pid) for each in gpu.processes if each.kind == "compute"]
+        pids = [str(each) for each in _computing(gpu)]
         if pids:
             evidence = (
                 _of(gpu, "processes", "compute processes", ", ".join(pids[:8])),
                 _of(gpu, "memory_used_mib", f"memory used, MiB of {gpu.memory_total_mib}"),
             )
             fix = _look("See whose they are", f"ps -o pid,user,etime,args -p {','.join(pids[:8])}")
-            yield Finding(f"{_name(gpu)} is in use", "", evidence, (fix,), str(gpu.index))
+            severity = Severity.INFO if gpu.index in hidden else None
+            yield Finding(f"{_name(gpu)} is in use", "", evidence, (fix,), str(gpu.index), severity)
+
+
+def _computing(gpu: Gpu) -> tuple[int, ...]:
+    """Give the processes that only compute on a card; what also draws, as desktops do, is in both of NVML's lists."""
+    drawing = {each.pid for each in gpu.processes if each.kind != "compute"}
+    return tuple(each.pid for each in gpu.processes if each.kind == "compute" and each.pid not in drawing)
+
+
+def _hidden(state: GpuState, environment: Environment | None) -> frozenset[int]:
+    """Give the cards that CUDA_VISIBLE_DEVICES keeps from programs here; none where that is not sure.
+
+    NVML counts by the bus. CUDA does so too when all cards are alike, or when it is told to.
+    """
+    value = (environment.get("CUDA_VISIBLE_DEVICES") if environment else None) or ""
+    alike = len({gpu.name for gpu in state.gpus}) == 1
+    by_bus = alike or (environment is not None and environment.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID")
+    taken = read_mask(value, len(state.gpus)).taken if value else ()
+    numbers = {int(each) for each in taken if each.isdigit()}
+    if not taken or (numbers and not by_bus) or any(each.startswith("MIG-") for each in taken):
+        return frozenset()
+    named = {gpu.index for gpu in state.gpus if any((gpu.uuid or "").startswith(each) for each in taken)}
+    return frozenset(gpu.index for gpu in state.gpus) - (numbers | named) if numbers | named else frozenset()
 
 
 @rule(severity=Severity.WARNING, group="GPUs", explained_by=("gpu-in-use",))
-def gpu_memory_low(state: GpuState) -> Iterator[Finding]:
+def gpu_memory_low(state: GpuState, environment: Environment | None) -> Iterator[Finding]:
     """Most of a GPU's memory is taken already.
 
     ## What it means
@@ -510,7 +545,8 @@ def gpu_memory_low(state: GpuState) -> Iterator[Finding]:
     The training ends with "CUDA out of memory", whatever its batch size in other places.
 
     ## How it is detected
-    nvmlDeviceGetMemoryInfo: free against total memory.
+    nvmlDeviceGetMemoryInfo: free against total memory. A card that CUDA_VISIBLE_DEVICES hides from this program is
+    info.
 
     ## What to do
     Find what holds it. A process that ended a moment ago may still be giving its memory back: ask again.
@@ -518,17 +554,19 @@ def gpu_memory_low(state: GpuState) -> Iterator[Finding]:
     ## Sources
     https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
     """
+    hidden = _hidden(state, environment)
     for gpu in _asked(state, "memory_free_mib"):
         total, free = gpu.memory_total_mib or 0, gpu.memory_free_mib or 0
         if total and free < 0.2 * total:
             evidence = (_of(gpu, "memory_free_mib", "free, MiB"), _of(gpu, "memory_total_mib", "total, MiB"))
             command = f"nvidia-smi -i {gpu.index} --query-compute-apps=pid,name,used_memory --format=csv"
             fix = _look("See what holds it", command)
-            yield Finding(f"{_name(gpu)} has {free} of {total} MiB free", "", evidence, (fix,), str(gpu.index))
+            title, severity = f"{_name(gpu)} has {free} of {total} MiB free", Severity.INFO
+            yield Finding(title, "", evidence, (fix,), str(gpu.index), severity if gpu.index in hidden else None)
 
 
 @rule(severity=Severity.INFO, group="GPUs")
-def exclusive_compute_mode(state: GpuState) -> Iterator[Finding]:
+def exclusive_compute_mode(state: GpuState, environment: Environment | None) -> Iterator[Finding]:
     """A GPU allows one process only.
 
     ## What it means
@@ -539,7 +577,8 @@ def exclusive_compute_mode(state: GpuState) -> Iterator[Finding]:
     A second job, a notebook or a data-loader worker that touches CUDA fails with "all CUDA-capable devices are busy".
 
     ## How it is detected
-    nvmlDeviceGetComputeMode, and NVML's list of compute processes: taken is an error, free is info.
+    nvmlDeviceGetComputeMode, and NVML's list of compute processes: taken is an error, free is info. So is a card that
+    CUDA_VISIBLE_DEVICES hides from this program.
 
     ## What to do
     Wait for the other process, or put the mode back to default if nobody meant it.
@@ -547,18 +586,28 @@ def exclusive_compute_mode(state: GpuState) -> Iterator[Finding]:
     ## Sources
     https://docs.nvidia.com/cuda/cuda-c-programming-guide/index.html#compute-modes
     """
+    hidden = _hidden(state, environment)
     for gpu in _asked(state, "compute_mode"):
-        taken = gpu.compute_mode != "prohibited" and any(each.kind == "compute" for each in gpu.processes)
+        holders = sum(each.kind == "compute" for each in gpu.processes)
         if gpu.compute_mode != "default":
-            evidence = (
-                _of(gpu, "compute_mode", "compute mode"),
-                _of(gpu, "processes", "compute processes", sum(each.kind == "compute" for each in gpu.processes)),
-            )
-            command = f"sudo nvidia-smi -i {gpu.index} -c DEFAULT"
-            fix = _set("Let several processes in", command, "this card's compute mode")
-            severity = Severity.ERROR if taken or gpu.compute_mode == "prohibited" else Severity.INFO
-            title = f"{_name(gpu)} is in {gpu.compute_mode} mode" + (" and taken" if taken else "")
-            yield Finding(title, "", evidence, (fix,), str(gpu.index), severity)
+            closed = gpu.index not in hidden and (gpu.compute_mode == "prohibited" or holders)
+            yield _one_process_only(gpu, holders, Severity.ERROR if closed else Severity.INFO)
+
+
+def _one_process_only(gpu: Gpu, holders: int, severity: Severity) -> Finding:
+    taken = gpu.compute_mode != "prohibited" and holders > 0
+    command = f"nvidia-smi -i {gpu.index} --query-compute-apps=pid,name,used_memory --format=csv"
+    ways = (
+        *((_look("See what holds it, and wait for it or take another card", command),) if taken else ()),
+        _set("Let several processes in", f"sudo nvidia-smi -i {gpu.index} -c DEFAULT", "this card's compute mode"),
+    )
+    return Finding(
+        f"{_name(gpu)} is in {gpu.compute_mode} mode" + (" and taken" if taken else ""),
+        evidence=(_of(gpu, "compute_mode", "compute mode"), _of(gpu, "processes", "compute processes", holders)),
+        fixes=ways,
+        subject=str(gpu.index),
+        severity=severity,
+    )
 
 
 RULES: tuple[Rule, ...] = (

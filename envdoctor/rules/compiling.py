@@ -9,13 +9,16 @@ from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Host
 from envdoctor.facts.packages import Packages
 from envdoctor.facts.torch import CompileTools, TorchBuild
-from envdoctor.finding import Command, Evidence, Finding, Fix, Safety, Severity, see
+from envdoctor.finding import Evidence, Finding, Fix, Severity, see
 from envdoctor.knowledge.cuda import numbers
+from envdoctor.knowledge.torch import release
+from envdoctor.remedy import repair
 from envdoctor.remedy.driver import RED_HAT_LIKE, SUSE_LIKE
 from envdoctor.remedy.variables import administer, look
 from envdoctor.rule import NotApplicable, Rule, Unknown, rule
 from envdoctor.rules.builds import need_cuda_build
 from envdoctor.rules.presence import in_container, need_gpu
+from envdoctor.rules.versions import is_source_build, parsed
 
 COMPILES_SINCE = (2, 0)
 
@@ -140,7 +143,8 @@ def compile_toolchain_missing(
     suppressed. One that does not call it is not affected.
 
     ## How it is detected
-    The three are looked up as torch would. Only with a CUDA build of PyTorch 2.0 or newer and an NVIDIA GPU.
+    The three are looked up as torch would. Only with a CUDA build of PyTorch 2.0 or newer and an NVIDIA GPU. A torch
+    that was published without Triton, as NVIDIA's for Jetson, is not blamed for it.
 
     ## What to do
     Install what is missing. Triton comes with PyTorch's own wheel and is reinstalled with it.
@@ -153,7 +157,7 @@ def compile_toolchain_missing(
     need_gpu(bus, nodes, module, smi, driver)
     if host and host.system not in {None, "Linux"}:
         raise NotApplicable(f"on {host.system} other compilers are used")
-    missing = [(field, label) for field, label in _WANTED if getattr(tools, field) is None]
+    missing = [(field, label) for field, label in _wanted(build) if getattr(tools, field) is None]
     if not missing:
         return
     names = ", ".join(label for _, label in missing)
@@ -164,7 +168,13 @@ def compile_toolchain_missing(
     )
 
 
-_WANTED = (("triton_version", "Triton"), ("c_compiler", "C compiler"), ("python_headers", "Python.h"))
+def _wanted(build: TorchBuild) -> tuple[tuple[str, str], ...]:
+    """Name what torch.compile needs here: Triton only where this torch was published with one."""
+    tools = (("c_compiler", "C compiler"), ("python_headers", "Python.h"))
+    version = parsed(build.version or "", "torch")
+    row = None if is_source_build(version) else release(version)
+    pinned = any(each.name.endswith("triton") for each in build.pins)
+    return (("triton_version", "Triton"), *tools) if pinned or (row and row.triton) else tools
 
 
 def _lacking(tools: CompileTools, field: str, label: str) -> Evidence:
@@ -181,12 +191,9 @@ def _complete(missing: set[str], build: TorchBuild, packages: Packages | None, h
 def _triton(build: TorchBuild, packages: Packages | None) -> tuple[Fix, ...]:
     """Install the Triton that torch's wheel pins; where it pins none, say how torch itself would bring it."""
     pin = next((f"{each.name}{each.specifier}" for each in build.pins if each.name.endswith("triton")), "")
-    tool = "uv pip" if packages and packages.has_uv and not packages.has_pip else "python -m pip"
-    title = "Install the Triton that belongs to this torch"
-    if pin:
-        command = Command(None, f"{tool} install '{pin}'")
-        return (Fix(title, (command,), Safety.SAFE, "this environment's Triton"),)
-    return (look("See which Triton this torch asks for", f"{tool} show torch"),)
+    if pin and packages:
+        return repair.to_pins(packages, (pin,))
+    return (look("See which Triton this torch asks for", "python -m pip show torch"),)
 
 
 RULES: tuple[Rule, ...] = (python_headers_missing, c_compiler_missing, compile_toolchain_missing)

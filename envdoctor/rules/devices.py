@@ -11,9 +11,7 @@ from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safet
 from envdoctor.remedy import container as container_ways
 from envdoctor.remedy import driver as ways
 from envdoctor.rule import NotApplicable, Unknown, rule
-from envdoctor.rules.presence import NO_DEVICE, has_gpu, in_container, need_native_driver, seen_working
-
-PASSTHROUGH = frozenset({"vfio-pci", "pci-stub", "pciback", "xen-pciback"})
+from envdoctor.rules.presence import NO_DEVICE, has_gpu, in_container, need_native_driver, own_gpus, seen_working
 
 
 @rule(severity=Severity.INFO, group="GPUs")
@@ -83,7 +81,7 @@ def nvidia_driver_missing(
     need_native_driver(host)
     if not bus.gpus:
         raise NotApplicable(NO_DEVICE if bus.readable else "no GPU is seen on the PCI bus")
-    cards = tuple(each for each in bus.gpus if each.driver not in PASSTHROUGH)
+    cards = own_gpus(bus)
     if not cards:
         raise NotApplicable("the GPUs are handed to virtual machines")
     if module.loaded or (nodes and nodes.nvidiactl.exists) or (smi and smi.driver_version):

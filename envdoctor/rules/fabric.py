@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from envdoctor.facts.driver import CudaDriver, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
@@ -285,7 +286,8 @@ def infiniband_port_down(fabric: Fabric, environment: Environment | None, toolki
 
     ## How it is detected
     State and physical state of each port. InfiniBand ports are compared with each other: where none is up, the
-    machine does not use them. An Ethernet port that is down counts only when NCCL_IB_HCA names it.
+    machine does not use them. An Ethernet port that is down counts only when NCCL_IB_HCA names it. A port that somebody
+    disabled, or that is the second one of a card whose first one is up, is info: few machines use both.
 
     ## What to do
     Look at the cable and the switch. In state INIT with the link up, start the subnet manager.
@@ -303,7 +305,20 @@ def infiniband_port_down(fabric: Fabric, environment: Environment | None, toolki
             continue
         linked = "LinkUp" in (port.physical_state or "")
         if chosen or (port.link_layer == "InfiniBand" and (used or linked)):
-            yield _port_down(fabric, port, named[1] if named and chosen else None, linked=linked)
+            finding = _port_down(fabric, port, named[1] if named and chosen else None, linked=linked)
+            yield replace(finding, severity=Severity.INFO) if _is_spare(fabric, port) and not linked else finding
+
+
+def _is_spare(fabric: Fabric, port: InfinibandPort) -> bool:
+    """Tell whether a port is switched off, or shares its card with one that is up and so may never have had a cable."""
+    card = _card(port)
+    beside = [each for each in fabric.infiniband if each != port and is_active(each)]
+    twins = [each for each in beside if each.device == port.device or (card and _card(each) == card)]
+    return "Disabled" in (port.physical_state or "") or bool(twins)
+
+
+def _card(port: InfinibandPort) -> str:
+    return (port.pci_address or "").rpartition(".")[0]
 
 
 def _port_down(fabric: Fabric, port: InfinibandPort, named: Evidence | None, *, linked: bool) -> Finding:

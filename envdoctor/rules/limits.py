@@ -166,11 +166,12 @@ def cgroup_memory_low(
 
 
 def _largest_memory(state: GpuState | None, driver: CudaDriver | None) -> tuple[int, Evidence] | None:
-    told = [gpu.memory_total_mib for gpu in (state.gpus if state else ()) if gpu.memory_total_mib]
-    if state and told:
-        return max(told), see(state, "gpus", "memory of a GPU, MiB", max(told))
+    """Give the memory of the largest GPU that a program gets: of a MIG slice that is CUDA's number, not the card's."""
     told = [each.memory_total_mib for each in (driver.devices if driver else ()) if each.memory_total_mib]
-    return (max(told), see(driver, "devices", "memory of a GPU, MiB", max(told))) if driver and told else None
+    if driver and told:
+        return max(told), see(driver, "devices", "memory of a GPU, MiB", max(told))
+    told = [gpu.memory_total_mib for gpu in (state.gpus if state else ()) if gpu.memory_total_mib]
+    return (max(told), see(state, "gpus", "memory of a GPU, MiB", max(told))) if state and told else None
 
 
 @rule(severity=Severity.WARNING, group="system")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, KernelModule, NvidiaSmi
-from envdoctor.facts.gpu import DeviceNodes, PciBus
+from envdoctor.facts.gpu import DeviceNodes, PciBus, PciDevice
 from envdoctor.facts.host import Host
 from envdoctor.facts.torch import TorchCuda
 from envdoctor.finding import Evidence, see
 from envdoctor.rule import NotApplicable, Unknown
 
 NO_DEVICE = "no NVIDIA device on this machine"
+PASSTHROUGH = frozenset({"vfio-pci", "pci-stub", "pciback", "xen-pciback"})  # the card belongs to a virtual machine
 
 
 def has_gpu(
@@ -20,7 +21,7 @@ def has_gpu(
     driver: CudaDriver | None = None,
 ) -> bool | None:
     """Tell whether an NVIDIA GPU is there; None when nothing that was read can say."""
-    if bus and (bus.gpus or bus.nvswitches):
+    if bus and (own_gpus(bus) or (bus.nvswitches and not bus.gpus)):
         return True
     if (module and module.loaded) or (nodes and has_nodes(nodes)):
         return True
@@ -30,6 +31,11 @@ def has_gpu(
         return None
     # An unreadable bus proves nothing by itself; without a node no program can reach a GPU either way.
     return False if bus and (nodes or bus.readable) else None
+
+
+def own_gpus(bus: PciBus) -> tuple[PciDevice, ...]:
+    """Give the GPUs on the bus that this system keeps for itself, without those handed to virtual machines."""
+    return tuple(each for each in bus.gpus if each.driver not in PASSTHROUGH)
 
 
 def has_nodes(nodes: DeviceNodes) -> bool:

@@ -14,7 +14,7 @@ from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
 from envdoctor.remedy.install import another_python, change_torch, rocm_wheels, ways_to_cuda
 from envdoctor.remedy.machine import Machine, machine_of
 from envdoctor.rule import NotApplicable, known, rule
-from envdoctor.rules.presence import has_gpu, has_nodes, in_container
+from envdoctor.rules.presence import has_gpu, has_nodes, in_container, own_gpus
 
 # Of use only with a CUDA build of torch. nvidia-* wheels are not among them: other frameworks bring those too.
 CUDA_ONLY = re.compile(
@@ -160,8 +160,8 @@ def _seen_gpu(
     if smi and (smi.gpus or smi.driver_version):
         names = ", ".join(dict.fromkeys(each.name for each in smi.gpus if each.name))
         seen.append(see(smi, "gpus" if smi.gpus else "driver_version", "nvidia-smi shows", names or smi.driver_version))
-    if bus and bus.gpus:
-        seen.append(see(bus, "gpus", "NVIDIA GPUs on the PCI bus", len(bus.gpus)))
+    if bus and own_gpus(bus):
+        seen.append(see(bus, "gpus", "NVIDIA GPUs on the PCI bus", len(own_gpus(bus))))
     if module and module.loaded:
         seen.append(see(module, "version", "driver loaded", module.version or "yes"))
     if nodes and not seen and has_nodes(nodes):
