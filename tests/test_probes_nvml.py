@@ -217,7 +217,7 @@ def test_crash_at_a_card_keeps_the_cards_before_it(machine: MakeMachine) -> None
 
 def test_driver_that_never_starts_is_a_hang(machine: MakeMachine) -> None:
     """It is called hung, after two looks without progress, and the call is named."""
-    found = machine("h100x8", "nvmlInit_v2 = hang").ask("device-nodes", "gpu-state", timeout=4.0)
+    found = machine("h100x8", "nvmlInit_v2 = hang").ask("device-nodes", "gpu-state", timeout=8.0)
     outcome = result(found, "gpu-state").outcome
     assert isinstance(outcome, TimedOut)
     assert (True, True) == (outcome.hung, "in NVML;" in outcome.reason)

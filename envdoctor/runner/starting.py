@@ -27,8 +27,8 @@ def start(patient: Patient, token: str) -> tuple[subprocess.Popen[bytes], int, i
         os.close(theirs)
     if process.stdin:
         with contextlib.suppress(BrokenPipeError):  # it died at once: what it says on stderr is read later
-            process.stdin.write(patient.where())
-            process.stdin.flush()
+            # Past the buffer: what is left in it would fail once more when the stream is closed.
+            os.write(process.stdin.fileno(), patient.where())
     return process, answer, theirs
 
 
