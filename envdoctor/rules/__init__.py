@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MODULES = (
     "devices", "driver", "cuda_start", "visibility", "cuda_unavailable", "arch", "system", "precision", "doctor",
     "card_state", "ledger", "torch", "torch_files", "torch_copies", "torch_pins", "torch_import",
-    "packages", "companions", "extensions", "mixtures", "interpreter",
+    "packages", "companions", "companion_needs", "extensions", "mixtures", "interpreter",
     "driver_state", "gpu_kinds", "arch_horizon", "fabric", "nccl", "building",
     "containers", "wsl", "limits", "settings", "compiling",
 )  # fmt: skip
