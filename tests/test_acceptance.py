@@ -202,19 +202,29 @@ def test_import_still_at_work_is_not_called_hung(folder: Path) -> None:
 
 # The driver
 
-on_a_gpu_machine = [
-    pytest.mark.root,
-    pytest.mark.gcc,
-    pytest.mark.skipif(not may_unshare(), reason="making device nodes needs root"),
-    pytest.mark.skipif(shutil.which("gcc") is None, reason="the fakes are made with gcc"),
-]
+
+def on_a_gpu_machine(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that needs device nodes in a private /dev, and fakes for the driver's libraries."""
+    needs = (
+        pytest.mark.root,
+        pytest.mark.gcc,
+        pytest.mark.network,
+        pytest.mark.skipif(not may_unshare(), reason="making device nodes needs root"),
+        pytest.mark.skipif(shutil.which("gcc") is None, reason="the fakes are made with gcc"),
+    )
+    for mark in needs:
+        test = mark(test)
+    return test
 
 
 @pytest.fixture
 def check_driver(
     folder: Path, fake_cuda: Path, fake_nvml: Callable[[str], Path], stand: Callable[[str], Path], real_cudart: Path
 ) -> Callable[..., Checked]:
-    """Give a quick check of a machine with two GPUs, driver 570, a small cu124 torch and a real libcudart."""
+    """Give a check of a machine with two GPUs, driver 570, a small cu124 torch and a real libcudart.
+
+    It is a quick one, which imports no torch, unless it is told what to do in torch's place.
+    """
     site, programs = folder / "site", folder / "bin"
     shutil.copytree(stand("healthy_cu124"), site)
     cudart = "nvidia/cuda_runtime/lib/libcudart.so.12"
@@ -222,7 +232,9 @@ def check_driver(
     install(site, Wheel(wheel.name, wheel.version, {**wheel.files, cudart: real_cudart.read_bytes()}))
     programs.mkdir()
 
-    def run(smi: str = "", **environ: str) -> Checked:
+    def run(smi: str = "", torch: str = "", nvml: tuple[str, ...] = (), **environ: str) -> Checked:
+        if torch:
+            (site / "torch" / "__init__.py").write_text(torch)
         if smi:
             (programs / "nvidia-smi").write_text(f"#!/bin/sh\n{smi}\n")
             (programs / "nvidia-smi").chmod(0o755)
@@ -230,12 +242,12 @@ def check_driver(
             "PYTHONPATH": str(site),
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "LD_LIBRARY_PATH": os.pathsep.join(map(str, (fake_cuda, fake_nvml("570")))),
-            "FAKE_NVML_SCENARIO": str(nvml_scenario(folder, "h100x8")),
+            "FAKE_NVML_SCENARIO": str(nvml_scenario(folder, "h100x8", *nvml)),
         }
-        return check(
-            folder, "--level", "quick", "--ignore", "duplicate-torch-installs=the stand lies before another",
-            around=lambda command: private_dev(command, gpus=2), **around, **environ,
-        )  # fmt: skip
+        level = "standard" if torch else "quick"
+        ignored = "duplicate-torch-installs=the stand lies before another"
+        on = {"around": lambda command: private_dev(command, gpus=2), **around, **environ}
+        return check(folder, "--level", level, "--ignore", ignored, **on)
 
     return run
 
@@ -249,7 +261,8 @@ BROKEN_SMI = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param(each, marks=on_a_gpu_machine) for each in BROKEN_SMI])
+@on_a_gpu_machine
+@pytest.mark.parametrize("name", BROKEN_SMI)
 def test_broken_nvidia_smi_costs_its_own_answer_alone(name: str, check_driver: Callable[..., Checked]) -> None:
     """An nvidia-smi that hangs or babbles is a finding of its own; NVML and libcuda are asked all the same."""
     smi, key, words = BROKEN_SMI[name]
@@ -273,11 +286,20 @@ BROKEN_LIBCUDA = {
 HOW = {"too old": {"FAKE_CUDA_VERSION": "11040"}}
 
 
-@pytest.mark.network
-@pytest.mark.parametrize("how", [pytest.param(each, marks=on_a_gpu_machine) for each in BROKEN_LIBCUDA])
+@on_a_gpu_machine
+@pytest.mark.parametrize("how", BROKEN_LIBCUDA)
 def test_broken_libcuda_is_named_with_its_own_words(how: str, check_driver: Callable[..., Checked]) -> None:
     """A cuInit that dies, hangs or refuses leads to the finding that its answer means, with the driver's words."""
     code, key, words = BROKEN_LIBCUDA[how]
     checked = check_driver(**HOW.get(how, {"FAKE_CUDA_INIT": how}))
     assert (code, key) == (checked.code, checked.report["primary"])
     assert words in checked.words(key)
+
+
+@on_a_gpu_machine
+def test_everything_may_hang_at_once(check_driver: Callable[..., Checked]) -> None:
+    """NVML, libcuda, libcudart, nvidia-smi and torch hang together: each is named, and the run ends in time."""
+    hanging = check_driver("sleep 60", "import time; time.sleep(60)", ("nvmlInit_v2 = hang",), FAKE_CUDA_INIT="hang")
+    probes = ("gpu-state", "cuda-driver", "cuda-runtime", "nvidia-smi", "torch-import")
+    assert {f"probe-timed-out@{each}" for each in probes} <= set(hanging.fired())
+    assert "got" == {each["name"]: each["outcome"] for each in hanging.report["probes"]}["libraries"]
