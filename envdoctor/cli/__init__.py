@@ -28,9 +28,12 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command and give its exit code; see ``exits`` for what each means."""
     ready = None
     try:
-        ready = _start_early(arguments)
-        from envdoctor.cli import exits
-        from envdoctor.cli.group import group
+        from envdoctor.cli import interrupts
+
+        with interrupts.held():
+            ready = _start_early(arguments)
+            from envdoctor.cli import exits
+            from envdoctor.cli.group import group
 
         with exits.ending(debug="--debug" in arguments) as end:
             code = group.main(list(arguments), prog_name="envdoctor", standalone_mode=False, obj=ready)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envdoctor.cli import streams
+from envdoctor.cli import interrupts, streams
 from envdoctor.facts import key_of
 from envdoctor.plan import for_level
 
@@ -41,29 +41,43 @@ def obtain(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue) -
 
 def _collect(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue) -> Snapshot:
     from envdoctor.cli.progress import Progress
-    from envdoctor.runner.collection import Collection
-    from envdoctor.runner.starting import Ready
 
     planned = wanted(for_level(settings.level, catalogue.planned), settings, catalogue)
     patient, planned = _patient(given, planned)
     progress = Progress()
     kinds = catalogue.facts if catalogue.plugins.facts else None  # None: the built-in ones, imported after the start
-    ready = click.get_current_context().find_object(Ready)
-    run = Collection(
-        patient, planned, timeout=settings.timeout, level=settings.level, progress=progress, kinds=kinds, ready=ready
-    )
-    snapshot = run.finish(meanwhile=lambda: _prepare(given, catalogue))
+    with interrupts.noted() as pressed:
+        from envdoctor.runner.collection import Collection
+        from envdoctor.runner.starting import Ready
+
+        ready = click.get_current_context().find_object(Ready)
+        run = Collection(
+            patient,
+            planned,
+            timeout=settings.timeout,
+            level=settings.level,
+            progress=progress,
+            kinds=kinds,
+            ready=ready,
+        )
+    snapshot = run.finish(meanwhile=lambda: _prepare(given, catalogue, pressed))
     progress.clear()
     return replace(snapshot, plugin_errors=(*snapshot.plugin_errors, *catalogue.plugins.errors))
 
 
-def _prepare(given: Mapping[str, Any], catalogue: Catalogue) -> None:
-    """Import, while the patient works, what is needed afterwards: the rules and the renderer."""
-    from envdoctor import diagnose, redact, render, rewrite  # noqa: F401 - for later
+def _prepare(given: Mapping[str, Any], catalogue: Catalogue, pressed: list[int]) -> None:
+    """Import, while the patient works, what is needed afterwards: the rules and the renderer.
 
-    _ = catalogue.rules
-    if "format_" in given:
-        render.load(given["format_"])
+    ``pressed``: Ctrl-C came before there was anything to end.
+    """
+    with interrupts.held():
+        from envdoctor import diagnose, redact, render, rewrite  # noqa: F401 - for later
+
+        _ = catalogue.rules
+        if "format_" in given:
+            render.load(given["format_"])
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _patient(given: Mapping[str, Any], planned: tuple[Planned, ...]) -> tuple[Patient, tuple[Planned, ...]]:

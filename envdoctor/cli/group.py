@@ -7,6 +7,7 @@ import importlib
 import click
 
 from envdoctor import __version__
+from envdoctor.cli import interrupts
 from envdoctor.cli.options import debug
 from envdoctor.nearest import unknown
 
@@ -35,7 +36,8 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = MODULES.get(cmd_name, cmd_name)
-        command: click.Command = importlib.import_module(f"envdoctor.cli.{module}").command
+        with interrupts.held():
+            command: click.Command = importlib.import_module(f"envdoctor.cli.{module}").command
         return command
 
     def resolve_command(
