@@ -11,7 +11,7 @@ from envdoctor.facts.text import NOT_CARRIED
 from envdoctor.finding import Check, Confidence, Finding, Report, Severity, Status, Verdict
 from envdoctor.outcome import Absent, Crashed, Failed, Got, TimedOut
 from envdoctor.plan import LEVELS, level_of
-from envdoctor.rule import Input, Missing, NotApplicable, Rule, Unknown
+from envdoctor.rule import Input, Missing, NotApplicable, Rule, Unknown, Witness
 from envdoctor.selection import Selection
 
 if TYPE_CHECKING:
@@ -66,9 +66,44 @@ def _run(rule: Rule, snapshot: Snapshot, selection: Selection) -> tuple[Check, t
 
 
 def _judge(rule: Rule, snapshot: Snapshot) -> tuple[Status, str, tuple[Finding, ...]]:
+    """Judge by the facts, and where there is a text by its words too; what both say is one finding."""
+    status, reason, found = _answer(rule, rule, snapshot)
+    witness = _witness(rule.id) if TEXTS & snapshot.facts.keys() else None
+    if witness is None:
+        return status, reason, found
+    heard = _answer(rule, witness, snapshot)
+    if not heard[2]:
+        return heard if "the rule itself failed" in heard[1] else (status, reason, found)
+    return Status.FIRED, "", joined(found, heard[2])
+
+
+def _witness(rule_id: str) -> Witness | None:
+    from envdoctor.rules import WITNESSES
+
+    return WITNESSES.get(rule_id)
+
+
+def joined(found: tuple[Finding, ...], heard: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Put what the words say to what the facts say: the worse of two findings about one subject, with all evidence."""
+    kept = {each.key: each for each in found}
+    for each in heard:
+        key = each.key if each.key in kept or len(kept) != 1 else next(iter(kept))
+        other = kept.get(key)
+        kept[key] = each if other is None else _worse(other, each)
+    return tuple(kept.values())
+
+
+def _worse(first: Finding, second: Finding) -> Finding:
+    """Keep the facts' own finding, raised to the severity that the words give it."""
+    severity = min((each.severity for each in (first, second) if each.severity), key=lambda each: each.rank)
+    evidence = (*first.evidence, *(each for each in second.evidence if each not in first.evidence))
+    return replace(first, severity=severity, evidence=evidence, fixes=first.fixes or second.fixes)
+
+
+def _answer(rule: Rule, asked: Rule | Witness, snapshot: Snapshot) -> tuple[Status, str, tuple[Finding, ...]]:
     try:
-        supplied = [supply(each, snapshot) for each in rule.inputs]
-        found = tuple(_complete(each, rule, snapshot) for each in rule.body(*supplied))
+        supplied = [supply(each, snapshot) for each in asked.inputs]
+        found = tuple(_complete(each, rule, snapshot) for each in asked.body(*supplied))
     except NotSupplied as missing:
         return missing.status, str(missing), ()
     except Missing as gap:

@@ -75,9 +75,38 @@ class Rule:
     @cached_property
     def inputs(self) -> tuple[Input, ...]:
         """The facts that the parameters name, in order."""
-        code = self.body.__code__
-        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        return tuple(_plain(name, self.body) or _input(name, typing.get_type_hints(self.body)[name]) for name in names)
+        return _inputs(self.body)
+
+
+@dataclass(frozen=True)
+class Witness:
+    """The question of one rule, put to a pasted text: its words, held against whatever facts there are.
+
+    It has no page and no place in the catalogue of its own: it speaks for the rule whose ``id`` it bears.
+    """
+
+    body: RuleBody
+
+    @property
+    def id(self) -> str:
+        """The id of the rule that it speaks for."""
+        return self.body.__name__.replace("_", "-")
+
+    @cached_property
+    def inputs(self) -> tuple[Input, ...]:
+        """The facts that the parameters name, in order."""
+        return _inputs(self.body)
+
+
+def witness(body: RuleBody) -> Witness:
+    """Turn a generator over facts, named as a rule is, into that rule's witness."""
+    return Witness(body)
+
+
+def _inputs(body: RuleBody) -> tuple[Input, ...]:
+    code = body.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return tuple(_plain(name, body) or _input(name, typing.get_type_hints(body)[name]) for name in names)
 
 
 def _plain(name: str, body: RuleBody) -> Input | None:

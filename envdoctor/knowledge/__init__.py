@@ -26,6 +26,7 @@ class Table:
 
 TABLES: tuple[Table, ...] = (
     Table("torch_releases.csv", "torch release"),
+    Table("torch_early.csv", "torch minor before the releases table"),
     Table("torch_arch.csv", "torch minor x CUDA variant x platform"),
     Table("cuda_driver.csv", "CUDA toolkit release"),
     Table("driver_branches.csv", "driver branch x operating system"),

@@ -115,6 +115,16 @@ def release(version: Version) -> TorchRelease | None:
 
 
 @functools.cache
+def every_cuda(minor: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Give every CUDA that a minor of torch was published for; empty where that is not known."""
+    for row in rows("torch_early.csv"):
+        if numbers(row["torch"]) == minor:
+            return tuple(numbers(each) for each in cells(row["cuda_variants"]))
+    found = [cuda_of(v) for each in releases() if each.version.release[:2] == minor for v in (*each.variants, *each.extra_variants)]
+    return tuple(sorted({each for each in found if each}))
+
+
+@functools.cache
 def wheel_code() -> tuple[TorchWheelCode, ...]:
     """Give the device code of every published wheel that was read."""
     return tuple(

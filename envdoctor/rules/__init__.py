@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from envdoctor.rule import Rule
+    from envdoctor.rule import Rule, Witness
 
     RULES: tuple[Rule, ...]
+    WITNESSES: dict[str, Witness]
 
 MODULES = (
     "devices", "driver", "cuda_start", "visibility", "cuda_unavailable", "arch", "system", "precision", "doctor",
@@ -20,6 +21,11 @@ MODULES = (
     "driver_state", "gpu_kinds", "arch_horizon", "fabric", "nccl", "building",
     "containers", "wsl", "limits", "settings", "compiling",
 )  # fmt: skip
+# Witnesses: what words of logs and tracebacks add to the rules above. Imported only where there is a text.
+SAID_MODULES = (
+    "said_driver", "said_hardware", "said_arch", "said_libraries", "said_extensions", "said_packages", "said_nccl",
+    "said_building", "said_platform",
+)  # fmt: skip
 RETIRED: frozenset[str] = frozenset()
 
 
@@ -27,6 +33,10 @@ def __getattr__(name: str) -> object:
     """Put the catalogue together on first use (PEP 562)."""
     import importlib
 
+    if name == "WITNESSES":
+        found = (importlib.import_module(f"envdoctor.rules.{each}") for each in SAID_MODULES)
+        globals()[name] = {each.id: each for module in found for each in module.WITNESSES}
+        return globals()[name]
     if name != "RULES":
         msg = f"module 'envdoctor.rules' has no attribute {name!r}"
         raise AttributeError(msg)

@@ -106,6 +106,16 @@ def gpu_arch_not_in_build(
             yield _finding(card, built, str(verdict), fixes, alone=len(found) == 1)
 
 
+def runs_here(build: TorchBuild, found: tuple[Card, ...], host: Host | None) -> bool | None:
+    """Tell whether this build has code for every one of these GPUs; None where that is not known of one."""
+    wanted = cuda_minor(build.cuda)
+    if wanted is None or not found:
+        return None
+    built = _built(build, None, wanted, host)
+    verdicts = {_verdict(card, built, None) for card in found}
+    return None if None in verdicts else verdicts <= {"runs", "ptx"}
+
+
 def other_wheel(hand: Driver, packages: Packages | None, build: TorchBuild) -> tuple[Fix, ...]:
     """Give the published wheel that this driver starts and these GPUs have code in; none where there is none."""
     machine = machine_of(packages, hand.host, driver=hand.asked, runtime=hand.runtime, smi=hand.smi, module=hand.module)

@@ -1,0 +1,52 @@
+"""Error messages: what CUDA, NCCL, PyTorch and their neighbours print, what it means, and how to make sure."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message: how to know it, an example as the software prints it, its cause, and what confirms and fixes it."""
+
+    id: str
+    pattern: re.Pattern[str]
+    example: str
+    category: str
+    severity: str
+    cause: str
+    confirm: tuple[str, ...]
+    fix: tuple[str, ...]
+    source: tuple[str, ...]
+
+
+@functools.cache
+def messages() -> tuple[Message, ...]:
+    """Give every message of the table."""
+    return tuple(_message(each) for each in _table()["error"])
+
+
+def _table() -> dict[str, Any]:
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib
+    return tomllib.loads(files(__package__).joinpath("data", "error_messages.toml").read_text(encoding="utf-8"))
+
+
+def _message(row: dict[str, Any]) -> Message:
+    lists = {name: tuple(row[name]) for name in ("confirm", "fix", "source")}
+    return Message(pattern=re.compile(row["pattern"]), **{k: v for k, v in row.items() if k != "pattern"} | lists)
+
+
+@functools.cache
+def message(id_: str) -> Message:
+    """Give the message with this id; raises KeyError for one that is not in the table."""
+    for each in messages():
+        if each.id == id_:
+            return each
+    raise KeyError(id_)
