@@ -14,6 +14,8 @@ from envdoctor.plan import LEVELS, level_of
 from envdoctor.rule import Input, Missing, NotApplicable, Rule, Unknown, Witness
 from envdoctor.selection import Selection
 
+TEXTS = {"error_text", "pasted"}
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -31,9 +32,9 @@ def messages() -> tuple[Message, ...]:
 
 
 def _table() -> dict[str, Any]:
-    try:
+    if sys.version_info >= (3, 11):
         import tomllib
-    except ModuleNotFoundError:  # Python 3.10
+    else:
         import tomli as tomllib
     return tomllib.loads(files(__package__).joinpath("data", "error_messages.toml").read_text(encoding="utf-8"))
 

@@ -120,7 +120,8 @@ def every_cuda(minor: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     for row in rows("torch_early.csv"):
         if numbers(row["torch"]) == minor:
             return tuple(numbers(each) for each in cells(row["cuda_variants"]))
-    found = [cuda_of(v) for each in releases() if each.version.release[:2] == minor for v in (*each.variants, *each.extra_variants)]
+    of_minor = [each for each in releases() if each.version.release[:2] == minor]
+    found = [cuda_of(variant) for each in of_minor for variant in (*each.variants, *each.extra_variants)]
     return tuple(sorted({each for each in found if each}))
 
 

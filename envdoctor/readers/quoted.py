@@ -1,4 +1,5 @@
 """Facts that programs quote in their errors: the driver's CUDA level, the GPUs' capability, what torch was built for."""
+# ruff: noqa: E501
 
 from __future__ import annotations
 
@@ -17,18 +18,30 @@ if TYPE_CHECKING:
 
 SOURCE = "the pasted error"
 _LEVEL = re.compile(r"found version (\d{4,5})\)|cudaDriverVersion[ :=]{1,3}(\d{4,5})\b")
-_INCOMPATIBLE = re.compile(r"(?:^|[\s:])((?:NVIDIA|GeForce|Tesla|Quadro|TITAN|A100|H100|RTX)[\w ()./-]{0,60}?) with CUDA capability sm_(\d{2,3})[a-f]? is not compatible")
-_FOUND = re.compile(r"Found GPU(\d{1,2}) (\S.{1,60}?) which is of (?:compute capability \(CC\)|cuda capability) (\d{1,2}\.\d)")
-_SUPPORTED = re.compile(r"supports? (?:the following )?CUDA capabilities((?:[ ,]{1,3}(?:sm|compute)_\d{2,3}[a-f]?){1,40})|supports ((?:(?:sm|compute)_\d{2,3}[a-f]?[ ,]{0,2}){2,40})")
-_AVAILABLE = re.compile(r"torch\.cuda\.is_available\(\)[`'\"]{0,2}\s{0,4}(?:always )?(?:->|=>|=|:|is|returns?|gives|evaluates to)?\s{0,4}[`'\"]{0,2}(True|False)\b", re.IGNORECASE)
+_INCOMPATIBLE = re.compile(
+    r"(?:^|[\s:])((?:NVIDIA|GeForce|Tesla|Quadro|TITAN|A100|H100|RTX)[\w ()./-]{0,60}?) with CUDA capability sm_(\d{2,3})[a-f]? is not compatible"
+)
+_FOUND = re.compile(
+    r"Found GPU(\d{1,2}) (\S.{1,60}?) which is of (?:compute capability \(CC\)|cuda capability) (\d{1,2}\.\d)"
+)
+_SUPPORTED = re.compile(
+    r"supports? (?:the following )?CUDA capabilities((?:[ ,]{1,3}(?:sm|compute)_\d{2,3}[a-f]?){1,40})|supports ((?:(?:sm|compute)_\d{2,3}[a-f]?[ ,]{0,2}){2,40})"
+)
+_AVAILABLE = re.compile(
+    r"torch\.cuda\.is_available\(\)[`'\"]{0,2}\s{0,4}(?:always )?(?:->|=>|=|:|is|returns?|gives|evaluates to)?\s{0,4}[`'\"]{0,2}(True|False)\b",
+    re.IGNORECASE,
+)
 _ASKED = re.compile(r"torch\.cuda\.is_available\(\)\)?\s*$")
-_YOU_HAVE = re.compile(r"built for:?\s{1,4}PyTorch (\d[\w.+]{1,30})(?: with CUDA \d{3,5})? \(you have (\d[\w.+]{1,30})\)")
+_YOU_HAVE = re.compile(
+    r"built for:?\s{1,4}PyTorch (\d[\w.+]{1,30})(?: with CUDA \d{3,5})? \(you have (\d[\w.+]{1,30})\)"
+)
 
 
 def facts(lines: tuple[str, ...]) -> tuple[Fact, ...]:
     """Give the facts that the lines quote."""
     text = "\n".join(lines)
-    build, found = TorchBuild(), []
+    build = TorchBuild()
+    found: list[Fact] = []
     if smi := _smi(text):
         found.append(smi)
     if (said := _available(lines)) is not None:
@@ -78,5 +91,16 @@ def _available(lines: tuple[str, ...]) -> bool | None:
 
 def _xformers(built: str, have: str) -> list[Fact]:
     cuda, cpu = cuda_of_tag(have), "+cpu" in have
-    build = TorchBuild(version=have, cuda=cuda, is_cpu_only=True if cpu else (False if cuda else None), sources={"version": SOURCE, "cuda": SOURCE})
-    return [build, Packages(distributions=(Distribution("xformers", "", built_for=f"torch {built}", source="pip"),), sources={"distributions": SOURCE})]
+    build = TorchBuild(
+        version=have,
+        cuda=cuda,
+        is_cpu_only=True if cpu else (False if cuda else None),
+        sources={"version": SOURCE, "cuda": SOURCE},
+    )
+    return [
+        build,
+        Packages(
+            distributions=(Distribution("xformers", "", built_for=f"torch {built}", source="pip"),),
+            sources={"distributions": SOURCE},
+        ),
+    ]

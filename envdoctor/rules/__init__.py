@@ -23,8 +23,7 @@ MODULES = (
 )  # fmt: skip
 # Witnesses: what words of logs and tracebacks add to the rules above. Imported only where there is a text.
 SAID_MODULES = (
-    "said_driver", "said_hardware", "said_arch", "said_libraries", "said_extensions", "said_packages", "said_nccl",
-    "said_building", "said_platform",
+    "said_driver", "said_hardware", "said_arch",
 )  # fmt: skip
 RETIRED: frozenset[str] = frozenset()
 

@@ -12,7 +12,7 @@ from envdoctor.facts.packages import Packages
 from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
 from envdoctor.knowledge import cells, rows
-from envdoctor.knowledge.cuda import Version, dotted, level_suffices, numbers
+from envdoctor.knowledge.cuda import Version, cuda_minor, dotted, level_suffices, numbers
 from envdoctor.knowledge.gpus import (
     Capability,
     Code,

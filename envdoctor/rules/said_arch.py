@@ -1,4 +1,5 @@
 """Words about code that a GPU lacks: in torch, in an extension, in NVRTC, in what Triton writes."""
+# ruff: noqa: E501
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ from envdoctor.rules.cards import Card, cards
 from envdoctor.rules.driver_level import Driver
 from envdoctor.rules.said import hear, hear_message, lead, sure
 
-NO_IMAGE = r"no kernel image is available|cudaErrorNoKernelImageForDevice|CUDA_ERROR_NO_BINARY_FOR_GPU|no kernel image\b"
+NO_IMAGE = (
+    r"no kernel image is available|cudaErrorNoKernelImageForDevice|CUDA_ERROR_NO_BINARY_FOR_GPU|no kernel image\b"
+)
 NOT_THIS_GPU = r"CUDA capability sm_\d{2,3}[a-f]? is not compatible|which is of (?:compute|cuda) capability|(?:no longer supports this GPU|compute capability \d\.\d (?:is )?(?:not|no longer) supported)|cublas runtime error : the GPU program failed to execute"
 # Who else brings kernels of its own: the name in a path or a word, and the distribution that it belongs to.
 OWNERS = {
@@ -62,7 +65,7 @@ def gpu_arch_not_in_build(
     packages: Packages | None,
     host: Host | None,
 ) -> Iterator[Finding]:
-    """torch names the GPU itself; else a kernel was missing, and nothing says that torch has code for this GPU."""
+    """Torch names the GPU itself; else a kernel was missing, and nothing says that torch has code for this GPU."""
     found = cards(None, smi, None)
     fixes = other_wheel(Driver(None, None, smi, module, host=host), packages, build) if build else ()
     told = hear(words, NOT_THIS_GPU)
@@ -73,7 +76,9 @@ def gpu_arch_not_in_build(
             "This PyTorch has no code for a GPU of this machine, as it says itself",
             *(fixes or (_list_of_code(),)),
             also=tuple(each.evidence for each in found[:4]),
-            confidence=Confidence.CERTAIN if "compatible" in told.words or "no longer" in told.words else sure(words, packages),
+            confidence=Confidence.CERTAIN
+            if "compatible" in told.words or "no longer" in told.words
+            else sure(words, packages),
         )
     elif missing and not _owner(missing.words) and not (build and runs_here(build, found, host)):
         yield lead(
@@ -134,13 +139,21 @@ def extension_arch_missing(
     found = cards(None, smi, None)
     owner = _owner(missing.words) or _owner_above(words) if missing else None
     has_code = runs_here(build, found, host) if build else None
-    if missing and ((owner and not _below(owner, found)) or has_code or (not build and environment and environment.get("TORCH_CUDA_ARCH_LIST"))):
+    if missing and (
+        (owner and not _below(owner, found))
+        or has_code
+        or (not build and environment and environment.get("TORCH_CUDA_ARCH_LIST"))
+    ):
         version = (packages.version(owner) if packages and owner else None) or ""
         arches = ";".join(dict.fromkeys(each.capability for each in found if each.capability))
         yield lead(
             missing,
             f"{owner or 'A compiled extension'} has no code for this GPU{', although torch has' if has_code else ''}",
-            *(compiled_again(packages, owner, version, arches=arches) if packages and owner and version else (_list_of_code(),)),
+            *(
+                compiled_again(packages, owner, version, arches=arches)
+                if packages and owner and version
+                else (_list_of_code(),)
+            ),
             also=tuple(each.evidence for each in found[:4]),
             confidence=Confidence.LIKELY if owner and has_code else Confidence.POSSIBLE,
         )
@@ -169,7 +182,11 @@ def _left_out(environment: Environment, found: tuple[Card, ...]) -> Iterator[Fin
 
 def _owner_above(words: ErrorText | None) -> str | None:
     """Name the package of the traceback's last frames."""
-    lines = [each.text for each in words.lines if "site-packages" in each.text or "dist-packages" in each.text] if words else []
+    lines = (
+        [each.text for each in words.lines if "site-packages" in each.text or "dist-packages" in each.text]
+        if words
+        else []
+    )
     return next((owner for line in reversed(lines[-6:]) if (owner := _owner(line))), None)
 
 
@@ -193,8 +210,6 @@ def gpu_too_old_for_package(
     pasted: Pasted | None,
     smi: NvidiaSmi | None,
     packages: Packages | None,
-    build: TorchBuild | None,
-    host: Host | None,
 ) -> Iterator[Finding]:
     """A package refuses the GPU, or misses a kernel on one that is below what its project supports."""
     found = cards(None, smi, None)
@@ -204,9 +219,17 @@ def gpu_too_old_for_package(
     gpus = tuple(each.evidence for each in found[:4])
     if refused:
         fix = look("See the GPU's compute capability", "nvidia-smi --query-gpu=name,compute_cap --format=csv")
-        yield lead(refused, "A package says that this GPU is older than it supports", fix, also=gpus, confidence=sure(words, packages))
+        yield lead(
+            refused,
+            "A package says that this GPU is older than it supports",
+            fix,
+            also=gpus,
+            confidence=sure(words, packages),
+        )
     elif missing and _old_for(owner, found):
-        floor, source = MINIMUM.get(owner or "", ("8.0", "many kernels beside torch's own are written for Ampere and newer"))
+        floor, source = MINIMUM.get(
+            owner or "", ("8.0", "many kernels beside torch's own are written for Ampere and newer")
+        )
         yield lead(
             missing,
             f"{owner or 'A package beside torch'} has no kernels for GPUs below compute capability {floor}",
@@ -220,7 +243,14 @@ def gpu_too_old_for_package(
 
 def _kernels_of(packages: Packages | None) -> str | None:
     """Name an installed package whose kernels run beside torch's."""
-    return next((each for each in ("vllm", "flashinfer-python", "flash-attn", "sgl-kernel") if packages and packages.find(each)), None)
+    return next(
+        (
+            each
+            for each in ("vllm", "flashinfer-python", "flash-attn", "sgl-kernel")
+            if packages and packages.find(each)
+        ),
+        None,
+    )
 
 
 def _old_for(owner: str | None, found: tuple[Card, ...]) -> bool:
@@ -253,9 +283,16 @@ def _note(name: str, floor: str, source: str, found: tuple[Card, ...], severity:
 
 
 @witness
-def gpu_newer_than_bundled_nvrtc(words: ErrorText, build: TorchBuild | None, smi: NvidiaSmi | None) -> Iterator[Finding]:
+def gpu_newer_than_bundled_nvrtc(
+    words: ErrorText, build: TorchBuild | None, smi: NvidiaSmi | None
+) -> Iterator[Finding]:
     """NVRTC or ptxas refuses the GPU's architecture."""
-    heard = hear(words, r"nvrtc: error: invalid value for --gpu-architecture", r"ptxas fatal\s?:.{0,20}(?:Value|Unsupported).{0,40}(?:sm_|gpu-name)", r"NVRTC_ERROR_INVALID_OPTION")
+    heard = hear(
+        words,
+        r"nvrtc: error: invalid value for --gpu-architecture",
+        r"ptxas fatal\s?:.{0,20}(?:Value|Unsupported).{0,40}(?:sm_|gpu-name)",
+        r"NVRTC_ERROR_INVALID_OPTION",
+    )
     if heard:
         yield lead(
             heard,
@@ -268,15 +305,33 @@ def gpu_newer_than_bundled_nvrtc(words: ErrorText, build: TorchBuild | None, smi
 
 @witness
 def triton_ptxas_driver_mismatch(
-    words: ErrorText | None, pasted: Pasted | None, build: TorchBuild | None, smi: NvidiaSmi | None, packages: Packages | None, host: Host | None
+    words: ErrorText | None,
+    pasted: Pasted | None,
+    build: TorchBuild | None,
+    smi: NvidiaSmi | None,
+    packages: Packages | None,
+    host: Host | None,
 ) -> Iterator[Finding]:
     """Triton's code does not load; or the driver is older than the CUDA 12 that Triton compiles with since 2.1."""
-    heard = hear(words, r"Triton Error \[CUDA\]: (?:device kernel image is invalid|the provided PTX was compiled)") or hear_message(words, "ptx-toolchain")
+    heard = hear(
+        words, r"Triton Error \[CUDA\]: (?:device kernel image is invalid|the provided PTX was compiled)"
+    ) or hear_message(words, "ptx-toolchain")
     driver = numbers(smi.driver_version if smi else None)
     also = (see(smi, "driver_version", "driver"),) if smi and smi.driver_version else ()
     if heard:
-        yield lead(heard, "What Triton compiled is newer than this driver loads", ways.install_driver(host, 525, verb="Raise"), also=also)
-    elif pasted and driver and driver < (525, 60, 13) and not (host and (host.wsl or host.system == "Windows")) and _may_compile(packages, build):
+        yield lead(
+            heard,
+            "What Triton compiled is newer than this driver loads",
+            ways.install_driver(host, 525, verb="Raise"),
+            also=also,
+        )
+    elif (
+        pasted
+        and driver
+        and driver < (525, 60, 13)
+        and not (host and (host.wsl or host.system == "Windows"))
+        and _may_compile(packages, build)
+    ):
         yield Finding(
             "Triton since 2.1 compiles with CUDA 12, and this driver is older: torch.compile may fail",
             evidence=also,

@@ -1,4 +1,5 @@
 """Words about the driver: too old, mismatched, not started, half updated."""
+# ruff: noqa: E501
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def driver_too_old_for_cuda_build(
     host: Host | None,
     cuda: TorchCuda | None,
 ) -> Iterator[Finding]:
-    """torch or CUDA says it itself; an image may ask for more than the driver has."""
+    """Torch or CUDA says it itself; an image may ask for more than the driver has."""
     heard = hear_message(words, "driver-too-old", "cudart-insufficient-driver", "container-cuda-req") or hear(
         words, r"NVIDIA driver (?:on your system )?is too old", r"cudaErrorInsufficientDriver"
     )
@@ -103,8 +104,14 @@ def driver_library_mismatch(words: ErrorText, module: KernelModule | None) -> It
     heard = hear_message(words, "nvml-mismatch", "error-803")
     if heard is None:
         return
-    version = re.search(r"NVML library version: ?(\d{3}\.\d{1,3}(?:\.\d{1,2})?)", "\n".join(x.text for x in words.lines))
-    library = (Evidence("error_text.lines", version.group(1), heard.evidence.source, "file", "NVML library"),) if version else ()
+    version = re.search(
+        r"NVML library version: ?(\d{3}\.\d{1,3}(?:\.\d{1,2})?)", "\n".join(x.text for x in words.lines)
+    )
+    library = (
+        (Evidence("error_text.lines", version.group(1), heard.evidence.source, "file", "NVML library"),)
+        if version
+        else ()
+    )
     loaded = (see(module, "version", "loaded module"),) if module and module.version else ()
     yield lead(
         heard,
@@ -161,12 +168,14 @@ def driver_needs_reboot(words: ErrorText, smi: NvidiaSmi | None, host: Host | No
 
 @witness
 def cuda_visible_devices_wrong(
-    words: ErrorText, environment: Environment | None, smi: NvidiaSmi | None, cuda: TorchCuda | None
+    words: ErrorText, environment: Environment | None, smi: NvidiaSmi | None
 ) -> Iterator[Finding]:
     """No GPU is found while CUDA_VISIBLE_DEVICES is set, or torch counted them before it was."""
     value = environment.get("CUDA_VISIBLE_DEVICES") if environment else None
     late = hear(words, r"device >= 0 && device < num_gpus", r"CUDA_VISIBLE_DEVICES.{0,60}(?:too late|after)")
-    none = hear_message(words, "no-cuda-gpus", "invalid-ordinal") or (hear(words, r"is_available\(\).{0,12}False") if value else None)
+    none = hear_message(words, "no-cuda-gpus", "invalid-ordinal") or (
+        hear(words, r"is_available\(\).{0,12}False") if value else None
+    )
     if late:
         yield lead(
             late,
@@ -191,7 +200,12 @@ def cuda_visible_devices_wrong(
 @witness
 def mig_limitation(words: ErrorText) -> Iterator[Finding]:
     """A failure that names a MIG slice, or one that MIG makes of a count of GPUs."""
-    heard = hear(words, r"\bMIG-(?:GPU-)?[0-9a-f.]", r"invalid literal for int\(\).{0,40}MIG", r"device >= 0 && device < num_gpus")
+    heard = hear(
+        words,
+        r"\bMIG-(?:GPU-)?[0-9a-f.]",
+        r"invalid literal for int\(\).{0,40}MIG",
+        r"device >= 0 && device < num_gpus",
+    )
     if heard:
         named = "MIG" in heard.words
         yield lead(
@@ -206,7 +220,12 @@ def mig_limitation(words: ErrorText) -> Iterator[Finding]:
 @witness
 def exclusive_compute_mode(words: ErrorText, smi: NvidiaSmi | None) -> Iterator[Finding]:
     """CUDA finds every device busy, and no other cause is named."""
-    heard = hear(words, r"all CUDA-capable devices are busy or unavailable", r"CUDA-capable device\(s\) is/are busy or unavailable", r"cudaErrorDevices?Unavailable")
+    heard = hear(
+        words,
+        r"all CUDA-capable devices are busy or unavailable",
+        r"CUDA-capable device\(s\) is/are busy or unavailable",
+        r"cudaErrorDevices?Unavailable",
+    )
     if heard and not _is_virtual(smi, words):
         yield lead(
             heard,
@@ -220,7 +239,13 @@ def exclusive_compute_mode(words: ErrorText, smi: NvidiaSmi | None) -> Iterator[
 @witness
 def vgpu_limitation(words: ErrorText, smi: NvidiaSmi | None) -> Iterator[Finding]:
     """A virtual GPU that answers as if it were taken: mostly its licence."""
-    heard = hear(words, r"CUDA-capable device\(s\) is/are busy or unavailable", r"devices are busy or unavailable", r"\bvGPU\b.{0,60}licen[cs]e|unlicensed", r"operation not supported.{0,40}vGPU")
+    heard = hear(
+        words,
+        r"CUDA-capable device\(s\) is/are busy or unavailable",
+        r"devices are busy or unavailable",
+        r"\bvGPU\b.{0,60}licen[cs]e|unlicensed",
+        r"operation not supported.{0,40}vGPU",
+    )
     if heard and _is_virtual(smi, words):
         yield lead(
             heard,
@@ -232,7 +257,9 @@ def vgpu_limitation(words: ErrorText, smi: NvidiaSmi | None) -> Iterator[Finding
 
 def _is_virtual(smi: NvidiaSmi | None, words: ErrorText | None) -> bool:
     names = " ".join(gpu_names(None, smi, None))
-    return bool(re.search(r"vGPU|GRID |\b[A-Z]{1,3}\d{1,4}[A-Z]?-\d{1,3}[QCBA]\b|Standard_NV", names)) or bool(hear(words, r"\bvGPU\b"))
+    return bool(re.search(r"vGPU|GRID |\b[A-Z]{1,3}\d{1,4}[A-Z]?-\d{1,3}[QCBA]\b|Standard_NV", names)) or bool(
+        hear(words, r"\bvGPU\b")
+    )
 
 
 WITNESSES: tuple[Witness, ...] = (

@@ -1,4 +1,5 @@
 """Words about broken hardware and lost devices: Xid, ECC, a card that fell off the bus, a container that lost its GPUs."""
+# ruff: noqa: E501
 
 from __future__ import annotations
 
@@ -51,7 +52,11 @@ def _fatal_xid(words: ErrorText) -> Heard | None:
 def container_gpu_detached(words: ErrorText, smi: NvidiaSmi | None) -> Iterator[Finding]:
     """NVML's unknown error: a running container may no longer open the devices."""
     heard = hear_message(words, "nvml-unknown")
-    if heard is None or hear(words, r"vGPU|licen[cs]e") or any("vGPU" in each.name for each in (smi.gpus if smi else ())):
+    if (
+        heard is None
+        or hear(words, r"vGPU|licen[cs]e")
+        or any("vGPU" in each.name for each in (smi.gpus if smi else ()))
+    ):
         return
     yield lead(
         heard,
@@ -72,7 +77,9 @@ def container_gpu_not_passed(words: ErrorText, host: Host | None, cuda: TorchCud
     )
     inside = bool(host and (host.container not in {None, "none"} or "container" in (host.os_name or "").lower()))
     if heard is None and inside and not (cuda and cuda.available):
-        heard = hear(words, r"nvidia-smi:? (?:command )?not found") or hear_message(words, "libcuda-missing", "no-nvidia-driver")
+        heard = hear(words, r"nvidia-smi:? (?:command )?not found") or hear_message(
+            words, "libcuda-missing", "no-nvidia-driver"
+        )
     if heard:
         yield lead(heard, "The container was started without the GPUs", container_ways.pass_gpus(host))
 
