@@ -21,17 +21,23 @@ class Paths:
         self.full = tuple(full)
         self.homes = homes
         self._before = before
+        self._hidden: Dict[str, Any] = {}
         self._ours = frozenset(name for name in sys.modules if name not in before)
 
     @contextlib.contextmanager
     def our_imports(self) -> Iterator[None]:
         """Import our own code: from the standard library and the payload only, and cached as bytecode."""
         path, sys.path[:] = list(sys.path), self.stdlib
+        theirs = {name: sys.modules[name] for name in self._hidden if name in sys.modules}
+        sys.modules.update(self._hidden)  # a second copy of dataclasses would not know the first one's fields
         sys.dont_write_bytecode = False
         try:
             yield
         finally:
             sys.dont_write_bytecode = True
+            for name in self._hidden:
+                sys.modules.pop(name, None)
+            sys.modules.update(theirs)
             sys.path[:] = path
 
     def load(self, where: str) -> Any:
@@ -49,7 +55,7 @@ class Paths:
         self.homes.pop("pynvml", None)  # the patient's own, or none
         for name in self._shadowed():
             for loaded in [each for each in sys.modules if each == name or each.startswith(name + ".")]:
-                del sys.modules[loaded]
+                self._hidden[loaded] = sys.modules.pop(loaded)
 
     def _shadowed(self) -> Iterator[str]:
         """Name the modules that we loaded from the standard library and the patient would find elsewhere first."""
