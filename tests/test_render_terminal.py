@@ -365,7 +365,7 @@ def test_machine_line_of_a_container_without_torch() -> None:
 
 def test_cuda_of_a_wheel_without_a_tag_is_said() -> None:
     """A torch whose version does not tell its CUDA is shown with it."""
-    assert "torch 2.9.0 (CUDA 12.8)" == machine.torch(snapshot.of(TorchBuild(version="2.9.0", cuda="12.8")))
+    assert "torch 2.9.0 (CUDA 12.8)" == machine_words.torch(snapshot.of(TorchBuild(version="2.9.0", cuda="12.8")))
 
 
 def test_another_target_is_named() -> None:

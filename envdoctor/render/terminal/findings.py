@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from envdoctor.finding import Evidence, Finding, Fix, Report, Safety, Severity
+from envdoctor.render.causes import consequences, leading, remarks
 from envdoctor.render.terminal.layout import GAP, cells, paragraph, table
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ WHAT_SAFETY_MEANS = {
 
 def findings(report: Report, look: Look, *, everything: bool) -> Iterator[Line]:
     """Give each cause with what follows from it; ignored findings are named, not shown."""
-    top = [f for f in report.active if root_of(f, report) is f and f.severity is not Severity.INFO]
-    top.sort(key=lambda f: f.key != report.primary)
-    for number, (_, group) in enumerate(groupby(top, key=lambda f: (f.id, f.severity))):
+    for number, (_, group) in enumerate(groupby(leading(report), key=lambda f: (f.id, f.severity))):
         first, *rest = group
         yield from in_full(first, report, look) if everything or not number else in_short(first, report, look)
         yield from siblings(rest, report, look, everything=everything)
@@ -38,7 +37,7 @@ def findings(report: Report, look: Look, *, everything: bool) -> Iterator[Line]:
 
 def notes(report: Report, look: Look) -> Iterator[Line]:
     """Give infos and ignored findings, a line each."""
-    infos = [f for f in report.active if f.severity is Severity.INFO and root_of(f, report) is f]
+    infos = remarks(report)
     for each in infos:
         yield from headline(look.clean(each.title), look.clean(each.key), "info", "", look)
     for each in report.findings:
@@ -48,24 +47,6 @@ def notes(report: Report, look: Look) -> Iterator[Line]:
             yield from paragraph(look.clean(said), look.width, style="quiet", first=first, indent=2)
     if infos or len(report.active) < len(report.findings):
         yield BLANK
-
-
-def root_of(finding: Finding, report: Report) -> Finding:
-    """Follow the first cause of each finding up to one that nothing explains; a circle ends where it began."""
-    seen = [finding]
-    while seen[-1].caused_by:
-        cause = report.finding(seen[-1].caused_by[0])
-        if cause is None or cause.ignored:
-            break
-        if cause in seen:
-            return finding
-        seen.append(cause)
-    return seen[-1]
-
-
-def consequences(finding: Finding, report: Report) -> list[str]:
-    """Name what goes away when this finding is fixed."""
-    return [f.key for f in report.active if f is not finding and root_of(f, report) is finding]
 
 
 def in_full(finding: Finding, report: Report, look: Look) -> Iterator[Line]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from envdoctor.finding import Check, Report, Status
 from envdoctor.render.terminal.layout import columns
-from envdoctor.render.terminal.tally import worst
+from envdoctor.render.verdict_words import worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
-from envdoctor.facts.driver import CudaDriver, KernelModule, NvidiaSmi
-from envdoctor.facts.gpu import PciBus
-from envdoctor.facts.host import Host
-from envdoctor.facts.nvml import GpuState
-from envdoctor.facts.packages import Packages
-from envdoctor.facts.torch import TorchBuild, TorchCuda, TorchImport
-from envdoctor.outcome import Absent
+from envdoctor.render.machine_words import doctor, machine
 from envdoctor.render.terminal.layout import flow
 
 if TYPE_CHECKING:
@@ -20,85 +13,13 @@ if TYPE_CHECKING:
     from envdoctor.render.terminal.look import Line, Look
     from envdoctor.snapshot import Snapshot
 
-TIMES = "\u00d7"
-
 
 def header(snapshot: Snapshot, look: Look) -> Iterator[Line]:
     """Say which doctor, which level, how long it took, and what the machine is."""
-    ours = f"{snapshot.elapsed_seconds:.1f} s ({snapshot.overhead_seconds:.1f} s ours)"
-    items = [f"envdoctor {snapshot.tool_version}".strip(), snapshot.level, ours]
-    if snapshot.target.key not in {"", "this"}:
-        items.insert(1, snapshot.target.key)
-    styles = ["head", *[""] * (len(items) - 1)]
-    yield from flow(_spans(items, styles, look), look.width, between="   ")
-    machine = [system(snapshot), python(snapshot), torch(snapshot), gpus(snapshot), driver(snapshot)]
-    yield from flow(_spans(machine, [""] * 5, look), look.width, between=f" {look.dot} ")
+    first, *items = doctor(snapshot)
+    yield from flow((*_spans([first], "head", look), *_spans(items, "", look)), look.width, between="   ")
+    yield from flow(_spans(machine(snapshot), "", look), look.width, between=f" {look.dot} ")
 
 
-def _spans(items: list[str], styles: list[str], look: Look) -> Iterable[Line]:
-    return [((look.clean(item, 80), style),) for item, style in zip(items, styles, strict=True) if item]
-
-
-def system(snapshot: Snapshot) -> str:
-    """Name the operating system, and what it runs in."""
-    host = snapshot.get(Host)
-    if host is None:
-        return "OS unknown"
-    name = host.os_name or " ".join(filter(None, [host.os_id, host.os_version])) or host.system or "OS unknown"
-    inside = [host.container if host.container not in {None, "none"} else "", "WSL" if host.wsl else ""]
-    return " ".join([name, *(f"({each})" for each in inside if each)])
-
-
-def python(snapshot: Snapshot) -> str:
-    """Name the patient's Python."""
-    packages = snapshot.get(Packages)
-    return f"Python {(packages.python_version if packages else None) or 'unknown'}"
-
-
-def torch(snapshot: Snapshot) -> str:
-    """Name the patient's torch, with the CUDA it was built with where its version does not tell."""
-    build, run = snapshot.get(TorchBuild), snapshot.get(TorchImport)
-    version = (build.version or build.metadata_version if build else None) or (run.version if run else None)
-    if version is None:
-        probe = snapshot.probe_for("torch_build")
-        return "no torch" if probe and isinstance(probe.outcome, Absent) else "torch unknown"
-    if build and build.cuda and "+" not in version:
-        return f"torch {version} (CUDA {build.cuda})"
-    return f"torch {version}"
-
-
-def gpus(snapshot: Snapshot) -> str:
-    """Name the GPUs as the driver does, else count what is on the bus."""
-    names = Counter(each.removeprefix("NVIDIA ") for each in _gpu_names(snapshot))
-    if names:
-        return ", ".join(name if count == 1 else f"{count} {TIMES} {name}" for name, count in names.items())
-    bus = snapshot.get(PciBus)
-    if bus is None or (not bus.gpus and bus.readable is False):
-        return "GPUs unknown"
-    many = f"{len(bus.gpus)} NVIDIA GPU{'s' if len(bus.gpus) > 1 else ''} on the bus"
-    return many if bus.gpus else "no NVIDIA GPU"
-
-
-def _gpu_names(snapshot: Snapshot) -> list[str]:
-    """Give the names as told by the source that sees most: NVML and nvidia-smi do not heed CUDA_VISIBLE_DEVICES."""
-    nvml, smi = snapshot.get(GpuState), snapshot.get(NvidiaSmi)
-    asked, cuda = snapshot.get(CudaDriver), snapshot.get(TorchCuda)
-    told = [
-        [each.name or "GPU without a name" for each in nvml.gpus] if nvml else [],
-        [each.name for each in smi.gpus] if smi else [],
-        [each.name for each in asked.devices] if asked else [],
-        list(cuda.device_names) if cuda else [],
-    ]
-    return next((names for names in told if any(names)), [])
-
-
-def driver(snapshot: Snapshot) -> str:
-    """Name the loaded driver; a machine without an NVIDIA GPU needs none, so nothing is said there."""
-    module, smi, nvml = snapshot.get(KernelModule), snapshot.get(NvidiaSmi), snapshot.get(GpuState)
-    told = (module and module.version, nvml and nvml.driver_version, smi and smi.driver_version)
-    version = next(filter(None, told), None)
-    if version:
-        return f"driver {version}"
-    if gpus(snapshot) == "no NVIDIA GPU":
-        return ""
-    return "no driver loaded" if module and module.loaded is False else "driver unknown"
+def _spans(items: Iterable[str], style: str, look: Look) -> list[Line]:
+    return [((look.clean(item, 80), style),) for item in items]
