@@ -17,7 +17,8 @@ from envdoctor.facts.host import Host
 from envdoctor.facts.torch import TorchBuild
 from envdoctor.finding import Check, Command, Evidence, Finding, Fix, Report, Safety, Severity, Status, Verdict
 from envdoctor.outcome import Absent, Crashed, TimedOut
-from envdoctor.render.terminal import machine, render
+from envdoctor.render import machine_words
+from envdoctor.render.terminal import render
 from envdoctor.snapshot import ProbeResult
 from tests import canonical_reports as canonical
 
