@@ -12,8 +12,21 @@ from envdoctor.facts.host import Environment, Variable
 from envdoctor.facts.nvml import Gpu, GpuFabric, GpuProcess, GpuState, KernelLog, NvLink, XidEvent
 from envdoctor.finding import Severity, Status
 from envdoctor.rule import Rule
-from envdoctor.rules import card_state as rules
+from envdoctor.rules import card_health, card_speed, card_use
+from envdoctor.rules.card_health import ecc_uncorrectable, gpu_lost, row_remap_failed, row_remap_pending, xid_errors
+from envdoctor.rules.card_speed import (
+    clocks_locked_low,
+    gpu_throttled_power,
+    gpu_throttled_thermal,
+    nvlink_down,
+    pcie_link_degraded,
+    persistence_mode_off,
+    power_limit_lowered,
+)
+from envdoctor.rules.card_use import exclusive_compute_mode, gpu_in_use, gpu_memory_low
 from envdoctor.testing import check
+
+ALL_RULES = (*card_health.RULES, *card_speed.RULES, *card_use.RULES)
 
 HEALTHY = Gpu(
     index=0, name="NVIDIA H100 80GB HBM3", pci_address="00000000:19:00.0", compute_capability="9.0",
@@ -25,7 +38,7 @@ HEALTHY = Gpu(
     pcie_generation=5, pcie_generation_max=5, pcie_width=16, pcie_width_max=16, compute_mode="default",
     persistence=True,
 )  # fmt: skip
-CARD_RULES = [rule for rule in rules.RULES if rule.inputs[0].fact is GpuState]
+CARD_RULES = [rule for rule in ALL_RULES if rule.inputs[0].fact is GpuState]
 
 
 def state(*gpus: Gpu, **values: object) -> GpuState:
@@ -40,25 +53,25 @@ def sick(**values: object) -> GpuState:
 
 WORKER = GpuProcess(4242, 30000, "compute", "python")
 FIRES: list[tuple[Rule, dict[str, object], Severity]] = [
-    (rules.gpu_lost, {"lost": True, "unknown": {"handle": "GPU is lost"}}, Severity.ERROR),
-    (rules.gpu_lost, {"hung": True, "unknown": {"temperature_celsius": "no answer within 2.5 s"}}, Severity.ERROR),
-    (rules.ecc_uncorrectable, {"ecc_uncorrected_volatile": 2, "ecc_uncorrected_aggregate": 7}, Severity.ERROR),
-    (rules.row_remap_pending, {"remap_pending": True}, Severity.WARNING),
-    (rules.row_remap_pending, {"remap_pending": None, "retired_pages_pending": True}, Severity.WARNING),
-    (rules.row_remap_failed, {"remap_failed": True}, Severity.ERROR),
-    (rules.gpu_throttled_thermal, {"event_reasons": ("hw_thermal_slowdown",)}, Severity.WARNING),
-    (rules.gpu_throttled_power, {"event_reasons": ("sw_power_cap",)}, Severity.INFO),
-    (rules.gpu_throttled_power, {"event_reasons": ("hw_power_brake_slowdown",)}, Severity.WARNING),
-    (rules.power_limit_lowered, {"power_limit_enforced_watts": 350.0}, Severity.WARNING),
-    (rules.clocks_locked_low, {"sm_clock_application_mhz": 1200}, Severity.WARNING),
-    (rules.pcie_link_degraded, {"pcie_width": 8, "utilization_percent": 100}, Severity.WARNING),
-    (rules.pcie_link_degraded, {"pcie_generation": 1, "utilization_percent": 100}, Severity.WARNING),
-    (rules.persistence_mode_off, {"persistence": False}, Severity.INFO),
-    (rules.gpu_in_use, {"processes": (WORKER,)}, Severity.WARNING),
-    (rules.gpu_memory_low, {"memory_free_mib": 9000}, Severity.WARNING),
-    (rules.exclusive_compute_mode, {"compute_mode": "exclusive-process"}, Severity.INFO),
-    (rules.exclusive_compute_mode, {"compute_mode": "exclusive-process", "processes": (WORKER,)}, Severity.ERROR),
-    (rules.exclusive_compute_mode, {"compute_mode": "prohibited"}, Severity.ERROR),
+    (gpu_lost, {"lost": True, "unknown": {"handle": "GPU is lost"}}, Severity.ERROR),
+    (gpu_lost, {"hung": True, "unknown": {"temperature_celsius": "no answer within 2.5 s"}}, Severity.ERROR),
+    (ecc_uncorrectable, {"ecc_uncorrected_volatile": 2, "ecc_uncorrected_aggregate": 7}, Severity.ERROR),
+    (row_remap_pending, {"remap_pending": True}, Severity.WARNING),
+    (row_remap_pending, {"remap_pending": None, "retired_pages_pending": True}, Severity.WARNING),
+    (row_remap_failed, {"remap_failed": True}, Severity.ERROR),
+    (gpu_throttled_thermal, {"event_reasons": ("hw_thermal_slowdown",)}, Severity.WARNING),
+    (gpu_throttled_power, {"event_reasons": ("sw_power_cap",)}, Severity.INFO),
+    (gpu_throttled_power, {"event_reasons": ("hw_power_brake_slowdown",)}, Severity.WARNING),
+    (power_limit_lowered, {"power_limit_enforced_watts": 350.0}, Severity.WARNING),
+    (clocks_locked_low, {"sm_clock_application_mhz": 1200}, Severity.WARNING),
+    (pcie_link_degraded, {"pcie_width": 8, "utilization_percent": 100}, Severity.WARNING),
+    (pcie_link_degraded, {"pcie_generation": 1, "utilization_percent": 100}, Severity.WARNING),
+    (persistence_mode_off, {"persistence": False}, Severity.INFO),
+    (gpu_in_use, {"processes": (WORKER,)}, Severity.WARNING),
+    (gpu_memory_low, {"memory_free_mib": 9000}, Severity.WARNING),
+    (exclusive_compute_mode, {"compute_mode": "exclusive-process"}, Severity.INFO),
+    (exclusive_compute_mode, {"compute_mode": "exclusive-process", "processes": (WORKER,)}, Severity.ERROR),
+    (exclusive_compute_mode, {"compute_mode": "prohibited"}, Severity.ERROR),
 ]
 
 
@@ -90,7 +103,7 @@ def test_silent_nvml_is_unknown_not_healthy(rule: Rule) -> None:
     )
 
 
-@pytest.mark.parametrize("rule", [r for r in CARD_RULES if r is not rules.gpu_lost], ids=lambda rule: rule.id)
+@pytest.mark.parametrize("rule", [r for r in CARD_RULES if r is not gpu_lost], ids=lambda rule: rule.id)
 def test_question_that_the_driver_lacks_is_unknown(rule: Rule) -> None:
     """A card of which nothing is known passes no rule: the driver's lack of an answer is no good value."""
     bare = state(Gpu(index=0))
@@ -100,23 +113,23 @@ def test_question_that_the_driver_lacks_is_unknown(rule: Rule) -> None:
 def test_feature_that_the_board_lacks_is_not_applicable() -> None:
     """The words "Not Supported" are the board's answer: the rule does not apply."""
     board = replace(HEALTHY, ecc_uncorrected_volatile=None, unknown={"ecc_uncorrected_volatile": "Not Supported"})
-    assert Status.NOT_APPLICABLE == check(rules.ecc_uncorrectable, state(board)).status
+    assert Status.NOT_APPLICABLE == check(ecc_uncorrectable, state(board)).status
 
 
 def test_idle_link_is_not_called_degraded() -> None:
     """A link that is slow while the card idles is unknown: idle links slow down on purpose."""
-    assert Status.UNKNOWN == check(rules.pcie_link_degraded, sick(pcie_generation=1)).status
+    assert Status.UNKNOWN == check(pcie_link_degraded, sick(pcie_generation=1)).status
 
 
 def test_old_retired_errors_alone_are_no_finding() -> None:
     """Errors over the card's life without a new one since the driver was loaded are no fault now."""
-    assert Status.PASSED == check(rules.ecc_uncorrectable, sick(ecc_uncorrected_aggregate=7)).status
+    assert Status.PASSED == check(ecc_uncorrectable, sick(ecc_uncorrected_aggregate=7)).status
 
 
 def test_desktop_on_the_card_is_not_in_use() -> None:
     """A graphics process alone does not make a card taken."""
     desktop = GpuProcess(1, 200, "graphics", "Xorg")
-    assert Status.PASSED == check(rules.gpu_in_use, sick(processes=(desktop,))).status
+    assert Status.PASSED == check(gpu_in_use, sick(processes=(desktop,))).status
 
 
 def links(*active: bool) -> tuple[NvLink, ...]:
@@ -127,7 +140,7 @@ def links(*active: bool) -> tuple[NvLink, ...]:
 def test_card_with_fewer_links_than_its_neighbours_is_found() -> None:
     """A card with two of four links down beside a card with all four up is named, with the links."""
     fabric = GpuFabric(nvlinks=(links(True, True, True, True), links(True, False, True, False)))
-    finding = check(rules.nvlink_down, fabric).finding
+    finding = check(nvlink_down, fabric).finding
     assert ("1", "1, 3") == (finding.subject, finding.evidence[0].value)
 
 
@@ -136,7 +149,7 @@ def test_card_with_fewer_links_than_its_neighbours_is_found() -> None:
 )
 def test_links_that_are_alike_on_all_cards_are_left_alone(fabric: GpuFabric) -> None:
     """Links that no card uses, or that all use, are how this machine is wired."""
-    assert Status.PASSED == check(rules.nvlink_down, fabric).status
+    assert Status.PASSED == check(nvlink_down, fabric).status
 
 
 def log(*events: XidEvent) -> KernelLog:
@@ -156,7 +169,7 @@ def log(*events: XidEvent) -> KernelLog:
 )
 def test_xid_is_judged_by_code_and_age(event: XidEvent, severity: Severity) -> None:
     """A fresh hardware Xid warns; the application's own faults and yesterday's lines are info."""
-    finding = check(rules.xid_errors, log(event, event)).finding
+    finding = check(xid_errors, log(event, event)).finding
     assert (severity, f"Xid {event.code}, 2 times") == (finding.severity, finding.evidence[0].label)
 
 
@@ -164,15 +177,15 @@ def test_unreadable_kernel_log_is_unknown_with_the_command() -> None:
     """Without permission the rule says unknown and what to type as root."""
     refused = KernelLog(readable=False, unknown={"xids": "/dev/kmsg: denied (as root: dmesg | grep NVRM)"})
     assert (Status.UNKNOWN, "/dev/kmsg: denied (as root: dmesg | grep NVRM)") == (
-        check(rules.xid_errors, refused).status,
-        check(rules.xid_errors, refused).reason,
+        check(xid_errors, refused).status,
+        check(xid_errors, refused).reason,
     )
 
 
 def test_closed_kernel_log_without_gpu_does_not_matter() -> None:
     """On a machine without an NVIDIA device nothing in the kernel log is looked for."""
     bare = (KernelLog(readable=False), PciBus(readable=True), DeviceNodes(), KernelModule(loaded=False))
-    assert Status.NOT_APPLICABLE == check(rules.xid_errors, *bare).status
+    assert Status.NOT_APPLICABLE == check(xid_errors, *bare).status
 
 
 def visible(value: str, **more: str) -> Environment:
@@ -198,7 +211,7 @@ def test_card_that_is_hidden_may_be_busy(value: str, severity: Severity) -> None
     """Another user's job on a card that CUDA_VISIBLE_DEVICES hides is worth knowing, and nothing more."""
     used = replace(HEALTHY, index=1, uuid="GPU-bbbb-1", processes=(WORKER,), memory_free_mib=900)
     both = state(replace(HEALTHY, uuid="GPU-aaaa-1"), used)
-    for rule in (rules.gpu_in_use, rules.gpu_memory_low):
+    for rule in (gpu_in_use, gpu_memory_low):
         assert severity == check(rule, both, visible(value)).finding.severity
 
 
@@ -206,25 +219,25 @@ def test_order_of_unlike_cards() -> None:
     """CUDA numbers unlike cards by speed unless it is told otherwise, so that which one is hidden is not sure."""
     used = replace(HEALTHY, index=1, name="NVIDIA L4", processes=(WORKER,))
     both = state(HEALTHY, used)
-    assert Severity.WARNING is check(rules.gpu_in_use, both, visible("0")).finding.severity
+    assert Severity.WARNING is check(gpu_in_use, both, visible("0")).finding.severity
     by_bus = visible("0", CUDA_DEVICE_ORDER="PCI_BUS_ID")
-    assert Severity.INFO is check(rules.gpu_in_use, both, by_bus).finding.severity
+    assert Severity.INFO is check(gpu_in_use, both, by_bus).finding.severity
 
 
 def test_hidden_card_in_exclusive_mode() -> None:
     """A taken card in exclusive mode is an error where this program would use it, and info where it is hidden."""
     taken = replace(HEALTHY, index=1, compute_mode="exclusive-process", processes=(WORKER,))
-    finding = check(rules.exclusive_compute_mode, state(HEALTHY, taken)).finding
+    finding = check(exclusive_compute_mode, state(HEALTHY, taken)).finding
     assert "nvidia-smi -i 1 --query-compute-apps" in finding.fixes[0].commands[0].shell
-    hidden = check(rules.exclusive_compute_mode, state(HEALTHY, taken), visible("0")).finding
+    hidden = check(exclusive_compute_mode, state(HEALTHY, taken), visible("0")).finding
     assert (Severity.ERROR, Severity.INFO) == (finding.severity, hidden.severity)
 
 
 def test_desktop_is_no_job() -> None:
     """A desktop's shell holds a context of both kinds and is left out; a program that only computes is not."""
     shell = (GpuProcess(2214, 96, "compute"), GpuProcess(2214, 96, "graphics"))
-    assert Status.PASSED is check(rules.gpu_in_use, state(replace(HEALTHY, processes=shell))).status
-    beside = check(rules.gpu_in_use, state(replace(HEALTHY, processes=(*shell, WORKER)))).finding
+    assert Status.PASSED is check(gpu_in_use, state(replace(HEALTHY, processes=shell))).status
+    beside = check(gpu_in_use, state(replace(HEALTHY, processes=(*shell, WORKER)))).finding
     assert "4242" == beside.evidence[0].value
 
 
@@ -239,6 +252,6 @@ def test_desktop_is_no_job() -> None:
 def test_power_limit_of_firmware(values: dict[str, object]) -> None:
     """Where the firmware alone moves the limit about, as on laptops, a lower one is no finding."""
     limited = replace(HEALTHY, power_limit_enforced_watts=44.8, power_limit_default_watts=80.0, **values)  # type: ignore[arg-type]
-    assert Status.PASSED is check(rules.power_limit_lowered, state(limited)).status
+    assert Status.PASSED is check(power_limit_lowered, state(limited)).status
     desk = replace(limited, name="NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", power_limit_watts=44.8)
-    assert Status.FIRED is check(rules.power_limit_lowered, state(replace(desk, unknown={}))).status
+    assert Status.FIRED is check(power_limit_lowered, state(replace(desk, unknown={}))).status

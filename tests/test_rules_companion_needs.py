@@ -11,17 +11,16 @@ from envdoctor.facts.host import Environment, Host, Variable
 from envdoctor.facts.libraries import Compiler, Copy, Extension, Extensions, LedgerRow, Libraries, Toolkit
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.finding import Confidence, Severity, Status
-from envdoctor.rules.companion_needs import (
+from envdoctor.rules.companion_cuda import (
     bitsandbytes_cuda_binary_missing,
-    conda_channel_mix,
     dali_cuda_mismatch,
-    deepspeed_ops_unbuildable,
-    gpu_too_old_for_package,
     onnxruntime_cuda_mismatch,
-    package_unsupported_on_this_os,
     tensorrt_cuda_mismatch,
-    triton_ptxas_driver_mismatch,
 )
+from envdoctor.rules.companion_gpus import gpu_too_old_for_package
+from envdoctor.rules.companion_systems import deepspeed_ops_unbuildable, package_unsupported_on_this_os
+from envdoctor.rules.conda_channels import conda_channel_mix
+from envdoctor.rules.ptxas import triton_ptxas_driver_mismatch
 from envdoctor.testing import check
 from tests.rule_facts import NO_GPU, NO_NODES, ONE_GPU, UBUNTU, module
 from tests.torch_facts import LINUX, commands, conda, cpu_build, cuda_build, dist, venv

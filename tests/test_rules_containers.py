@@ -16,12 +16,8 @@ from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Severity, Status
 from envdoctor.knowledge import rows
 from envdoctor.knowledge.ngc import image, images, newest_for
-from envdoctor.rules.containers import (
-    container_gpu_detached,
-    container_gpu_not_passed,
-    ngc_image_needs_newer_driver,
-    ngc_torch_replaced,
-)
+from envdoctor.rules.containers import container_gpu_detached, container_gpu_not_passed
+from envdoctor.rules.ngc import ngc_image_needs_newer_driver, ngc_torch_replaced
 from envdoctor.rules.wsl import wsl_driver_missing, wsl_libcuda_shadowed
 from envdoctor.testing import check
 from tests.rule_facts import (

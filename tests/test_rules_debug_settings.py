@@ -14,8 +14,15 @@ from envdoctor.facts.host import Environment, Variable
 from envdoctor.facts.libraries import Toolkit
 from envdoctor.facts.torch import TorchBuild, TorchSettings
 from envdoctor.finding import Severity, Status
-from envdoctor.rules import settings as rules
-from envdoctor.rules.allocator import OPTIONS, UNHEARD_OF, problems
+from envdoctor.rules.allocator import allocator_setting_invalid
+from envdoctor.rules.allocator_options import OPTIONS, UNHEARD_OF, problems
+from envdoctor.rules.debug_settings import anomaly_or_debug_mode_on, cuda_launch_blocking_set, nccl_debug_left_on
+from envdoctor.rules.switched_off import (
+    cudnn_disabled,
+    deterministic_mode_on,
+    fused_attention_unavailable,
+    tf32_overridden_by_environment,
+)
 from envdoctor.testing import check
 from tests.rule_facts import CPU_BUILD, CU130, NO_GPU, NO_NODES, ONE_GPU, build
 
@@ -46,7 +53,7 @@ def variables(**values: str) -> Environment:
 )
 def test_launch_blocking(facts: tuple[Fact, ...], status: Status) -> None:
     """Synchronous launches left on are a warning where there is a GPU."""
-    assert status == check(rules.cuda_launch_blocking_set, *facts).status
+    assert status == check(cuda_launch_blocking_set, *facts).status
 
 
 @pytest.mark.parametrize(
@@ -62,7 +69,7 @@ def test_launch_blocking(facts: tuple[Fact, ...], status: Status) -> None:
 )
 def test_nccl_debugging(facts: tuple[Fact, ...], status: Status) -> None:
     """INFO and TRACE are info, from the variable or from NCCL's file."""
-    checked = check(rules.nccl_debug_left_on, *facts, ONE_GPU)
+    checked = check(nccl_debug_left_on, *facts, ONE_GPU)
     assert status == checked.status
     assert {Severity.INFO} >= {each.severity for each in checked.findings}
 
@@ -81,7 +88,7 @@ def test_nccl_debugging(facts: tuple[Fact, ...], status: Status) -> None:
 )
 def test_debugging_modes(facts: tuple[Fact, ...], subjects: list[str] | None) -> None:
     """Each mode that is on is named; levels that cost nothing are left alone."""
-    findings = check(rules.anomaly_or_debug_mode_on, *facts).findings
+    findings = check(anomaly_or_debug_mode_on, *facts).findings
     named = {"PYTORCH_NO_CUDA_MEMORY_CACHING", "TRITON_INTERPRET"}
     assert (named if subjects is None else set(subjects)) == {each.subject for each in findings}
     assert {Severity.WARNING} >= {each.severity for each in findings}
@@ -101,14 +108,14 @@ def test_debugging_modes(facts: tuple[Fact, ...], subjects: list[str] | None) ->
 )
 def test_cudnn_off(settings: TorchSettings, severity: Severity | None) -> None:
     """CuDNN that is off or not built in warns; beside deterministic algorithms it is taken as a choice."""
-    findings = check(rules.cudnn_disabled, settings, CU130).findings
+    findings = check(cudnn_disabled, settings, CU130).findings
     assert ([severity] if severity else []) == [each.severity for each in findings]
 
 
 def test_cudnn_of_a_cpu_build_or_an_old_torch() -> None:
     """A CPU build has no cuDNN to miss, and what torch did not say is unknown."""
-    assert Status.NOT_APPLICABLE == check(rules.cudnn_disabled, TorchSettings(cudnn_enabled=False), CPU_BUILD).status
-    assert Status.UNKNOWN == check(rules.cudnn_disabled, TorchSettings(), CU130).status
+    assert Status.NOT_APPLICABLE == check(cudnn_disabled, TorchSettings(cudnn_enabled=False), CPU_BUILD).status
+    assert Status.UNKNOWN == check(cudnn_disabled, TorchSettings(), CU130).status
 
 
 @pytest.mark.parametrize(
@@ -123,7 +130,7 @@ def test_cudnn_of_a_cpu_build_or_an_old_torch() -> None:
 )
 def test_determinism(facts: tuple[Fact, ...], status: Status) -> None:
     """Determinism that is asked for is info: a choice."""
-    checked = check(rules.deterministic_mode_on, *facts)
+    checked = check(deterministic_mode_on, *facts)
     assert status == checked.status
     assert {Severity.INFO} >= {each.severity for each in checked.findings}
 
@@ -143,7 +150,7 @@ def test_determinism(facts: tuple[Fact, ...], status: Status) -> None:
 )
 def test_fused_attention(facts: tuple[Fact, ...], status: Status) -> None:
     """Only where every fused kernel is off; one is enough."""
-    assert status == check(rules.fused_attention_unavailable, *facts).status
+    assert status == check(fused_attention_unavailable, *facts).status
 
 
 @pytest.mark.parametrize(
@@ -160,7 +167,7 @@ def test_fused_attention(facts: tuple[Fact, ...], status: Status) -> None:
 )
 def test_tf32_by_variable(facts: tuple[Fact, ...], severity: Severity | None) -> None:
     """TF32 forbidden by a variable warns on a GPU that has it; made the default it is info."""
-    findings = check(rules.tf32_overridden_by_environment, *facts, DEFAULTS).findings
+    findings = check(tf32_overridden_by_environment, *facts, DEFAULTS).findings
     assert ([severity] if severity else []) == [each.severity for each in findings]
 
 
@@ -186,7 +193,7 @@ def test_tf32_by_variable(facts: tuple[Fact, ...], severity: Severity | None) ->
 )
 def test_allocator_options(value: str, words: str | None) -> None:
     """What PyTorch would reject is an error that says why; what it takes passes."""
-    findings = check(rules.allocator_setting_invalid, variables(PYTORCH_CUDA_ALLOC_CONF=value), build("12.8")).findings
+    findings = check(allocator_setting_invalid, variables(PYTORCH_CUDA_ALLOC_CONF=value), build("12.8")).findings
     assert [Severity.ERROR] * bool(words) == [each.severity for each in findings]
     assert all(str(words) in each.title for each in findings)
 
@@ -207,16 +214,14 @@ def test_allocator_options(value: str, words: str | None) -> None:
 )
 def test_allocators_new_name(environment: Environment, version: str, severity: Severity | None) -> None:
     """Before torch 2.10 the new name alone has no effect on GPU memory, and the old one is offered."""
-    findings = check(rules.allocator_setting_invalid, environment, build("12.8", version)).findings
+    findings = check(allocator_setting_invalid, environment, build("12.8", version)).findings
     assert ([severity] if severity else []) == [each.severity for each in findings]
     assert all("PYTORCH_CUDA_ALLOC_CONF=" in each.fixes[0].commands[0].shell for each in findings)
 
 
 def test_option_of_a_newer_torch_is_unknown() -> None:
     """A torch beyond the table may know options that this list does not."""
-    checked = check(
-        rules.allocator_setting_invalid, variables(PYTORCH_ALLOC_CONF="brand_new:1"), build("13.9", "99.1.0")
-    )
+    checked = check(allocator_setting_invalid, variables(PYTORCH_ALLOC_CONF="brand_new:1"), build("13.9", "99.1.0"))
     assert Status.UNKNOWN == checked.status
 
 

@@ -14,11 +14,15 @@ from envdoctor.facts.nvml import Gpu, GpuFabric, GpuState, NvLink, PeerLink
 from envdoctor.facts.surroundings import Fabric, InfinibandPort, Nic
 from envdoctor.facts.torch import TorchSettings
 from envdoctor.finding import Severity, Status
-from envdoctor.rules import fabric as rules
+from envdoctor.rules import peers, rdma
 from envdoctor.rules.names import match_names
 from envdoctor.rules.nccl import nccl_network_misconfig, nccl_too_old_for_gpu
+from envdoctor.rules.peers import acs_blocks_p2p, nccl_p2p_broken
+from envdoctor.rules.rdma import gpudirect_rdma_missing, infiniband_port_down, memlock_limit_too_low
 from envdoctor.testing import check
 from tests.rule_facts import CPU_BUILD, DOCKER, NO_GPU, NO_NODES, NODES, ONE_GPU, UBUNTU, build, module
+
+ALL_RULES = (*peers.RULES, *rdma.RULES)
 
 SWITCH = "00000000:07:00.0"
 
@@ -45,7 +49,7 @@ H100 = "NVIDIA H100 80GB HBM3"
 
 def test_peers_refused_over_nvlink() -> None:
     """Two cards on one NVSwitch whose peer-to-peer is refused are an error with the pair."""
-    finding = check(rules.nccl_p2p_broken, pair("chipset-not-supported", linked=True), two(H100)).finding
+    finding = check(nccl_p2p_broken, pair("chipset-not-supported", linked=True), two(H100)).finding
     assert (Severity.ERROR, "0-1: chipset-not-supported (sys)") == (finding.severity, finding.evidence[0].value)
     assert "export NCCL_P2P_DISABLE=1" == finding.fixes[1].commands[0].shell
 
@@ -64,7 +68,7 @@ def test_peers_refused_over_nvlink() -> None:
 )
 def test_peer_to_peer_boundaries(facts: tuple[Fact, ...], found: list[Severity]) -> None:
     """Boards without peer-to-peer are healthy; SXM cards without it are a warning."""
-    assert found == [each.severity for each in check(rules.nccl_p2p_broken, *facts).findings]
+    assert found == [each.severity for each in check(nccl_p2p_broken, *facts).findings]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,7 @@ def test_peer_to_peer_boundaries(facts: tuple[Fact, ...], found: list[Severity])
 )
 def test_peer_to_peer_that_is_not_told(facts: tuple[Fact, ...], status: Status) -> None:
     """What NVML does not say is unknown, and a switched-off way is not judged."""
-    assert status == check(rules.nccl_p2p_broken, *facts).status
+    assert status == check(nccl_p2p_broken, *facts).status
 
 
 IB = InfinibandPort("mlx5_0", 1, "4: ACTIVE", "5: LinkUp", link_layer="InfiniBand")
@@ -93,7 +97,7 @@ ACS = Fabric(acs_enabled_bridges=(BRIDGE,))
 
 def test_acs_above_gpus_of_one_switch() -> None:
     """ACS above two PCIe cards of one switch is a warning, with the register to write."""
-    finding = check(rules.acs_blocks_p2p, ACS, pair("ok", "pix"), ONE_GPU, UBUNTU).finding
+    finding = check(acs_blocks_p2p, ACS, pair("ok", "pix"), ONE_GPU, UBUNTU).finding
     assert f"sudo setpci -s {BRIDGE} ECAP_ACS+0x6.w=0000" == finding.fixes[0].commands[0].shell
 
 
@@ -111,7 +115,7 @@ def test_acs_above_gpus_of_one_switch() -> None:
 )
 def test_acs_boundaries(facts: tuple[Fact, ...], status: Status) -> None:
     """ACS matters below one switch or beside RDMA, not between root ports and not in a virtual machine."""
-    assert status == check(rules.acs_blocks_p2p, *facts).status
+    assert status == check(acs_blocks_p2p, *facts).status
 
 
 A100 = NvidiaSmi(gpus=(SmiGpu(0, "NVIDIA A100-SXM4-80GB", compute_capability="8.0"),))
@@ -141,7 +145,7 @@ def network(*ports: InfinibandPort, peermem: bool | None = False, dmabuf: bool |
 )
 def test_gpudirect(facts: tuple[Fact, ...], severity: Severity | None) -> None:
     """An active InfiniBand port without a way to GPU memory warns; unused RDMA over Ethernet is info."""
-    findings = check(rules.gpudirect_rdma_missing, *facts, ONE_GPU, UBUNTU).findings
+    findings = check(gpudirect_rdma_missing, *facts, ONE_GPU, UBUNTU).findings
     assert ([severity] if severity else []) == [each.severity for each in findings]
 
 
@@ -160,7 +164,7 @@ def test_gpudirect(facts: tuple[Fact, ...], severity: Severity | None) -> None:
 )
 def test_port_down(ports: tuple[InfinibandPort, ...], environment: Environment, subjects: list[str]) -> None:
     """A port that is down while its neighbour is up is named; an unused or an unwanted one is not."""
-    findings = check(rules.infiniband_port_down, network(*ports), environment).findings
+    findings = check(infiniband_port_down, network(*ports), environment).findings
     assert subjects == [each.subject for each in findings]
 
 
@@ -177,7 +181,7 @@ def test_port_down(ports: tuple[InfinibandPort, ...], environment: Environment, 
 def test_spare_port(port: InfinibandPort, severity: Severity) -> None:
     """A port that is switched off, or the second one of a card whose first is up, may never have had a cable."""
     first = replace(IB, pci_address="0000:1a:00.0")
-    assert severity is check(rules.infiniband_port_down, network(first, port)).finding.severity
+    assert severity is check(infiniband_port_down, network(first, port)).finding.severity
 
 
 def limited(kib: int, hard: int = 8192) -> Resources:
@@ -200,13 +204,13 @@ def limited(kib: int, hard: int = 8192) -> Resources:
 )
 def test_locked_memory(facts: tuple[Fact, ...], status: Status) -> None:
     """Less than 1 GiB beside an active port fires; root outside a container is not bound."""
-    assert status == check(rules.memlock_limit_too_low, *facts, ONE_GPU).status
+    assert status == check(memlock_limit_too_low, *facts, ONE_GPU).status
 
 
 def test_locked_memory_is_lifted_where_it_is_set() -> None:
     """A container gets its option; a shell whose hard limit allows it gets ulimit."""
-    inside = check(rules.memlock_limit_too_low, limited(64), network(IB), DOCKER, ONE_GPU).finding
-    shell = check(rules.memlock_limit_too_low, limited(64, -1), network(IB), UBUNTU, ONE_GPU).finding
+    inside = check(memlock_limit_too_low, limited(64), network(IB), DOCKER, ONE_GPU).finding
+    shell = check(memlock_limit_too_low, limited(64, -1), network(IB), UBUNTU, ONE_GPU).finding
     assert ("docker run --ulimit memlock=-1 IMAGE", "ulimit -l unlimited") == (
         inside.fixes[0].commands[0].shell,
         shell.fixes[0].commands[0].shell,
@@ -320,6 +324,6 @@ def test_names_are_read_as_nccl_reads_them(value: str, taken: list[str]) -> None
 def test_fabric_rules_leave_a_machine_without_gpu_alone() -> None:
     """Nothing about the fabric is judged where there is no NVIDIA device and no RDMA port."""
     bare = (Fabric(), Resources(locked_memory_soft_kib=64), NO_GPU, NO_NODES, KernelModule(loaded=False), UBUNTU)
-    rest = [rule for rule in rules.RULES if rule is not rules.nccl_p2p_broken]
+    rest = [rule for rule in ALL_RULES if rule is not nccl_p2p_broken]
     assert {Status.NOT_APPLICABLE} == {check(rule, *bare).status for rule in rest}
     assert module().loaded

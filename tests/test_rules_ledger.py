@@ -17,8 +17,14 @@ from envdoctor.facts.packages import Packages
 from envdoctor.finding import Severity, Status
 from envdoctor.probe import Context
 from envdoctor.rule import Rule
-from envdoctor.rules import ledger as rules
+from envdoctor.rules import cudnn, library_copies, library_search, system_libraries
+from envdoctor.rules.cudnn import cudnn_not_found, cudnn_version_mismatch, multiple_cudnn, nvidia_wheel_lib_not_found
+from envdoctor.rules.library_copies import library_not_the_declared_one, nccl_mixed
+from envdoctor.rules.library_search import cublas_mismatch, ld_library_path_shadowing, nvjitlink_mismatch
+from envdoctor.rules.system_libraries import duplicate_openmp_runtime, glibc_too_old, libcuda_stub_or_stale_on_path
 from envdoctor.testing import check
+
+ALL_RULES = (*library_search.RULES, *cudnn.RULES, *library_copies.RULES, *system_libraries.RULES)
 
 SITE = "/env/lib/python3.11/site-packages"
 PIP = Packages(executable="/env/bin/python", environment_kind="venv", has_pip=True, python_version="3.11.7")
@@ -65,32 +71,32 @@ LOADED = KernelModule(loaded=True, version="535.183.01")
 SPLIT = copy("libcudnn_graph.so.9", "9.1.0", home="/usr/lib", via="ld.so.cache")
 
 FIRES: list[tuple[Rule, tuple[Fact, ...]]] = [
-    (rules.ld_library_path_shadowing, (book(foreign("cublas", "libcublas.so.12", "12.4.5.8", "12.1.3.1")),)),
+    (ld_library_path_shadowing, (book(foreign("cublas", "libcublas.so.12", "12.4.5.8", "12.1.3.1")),)),
     (
-        rules.nvjitlink_mismatch,
+        nvjitlink_mismatch,
         (book(row("nvjitlink", "libnvJitLink.so.12", "12.1", needed_symbols_missing=("__x",))), PIP),
     ),
-    (rules.cublas_mismatch, (book(foreign("cublasLt", "libcublasLt.so.12", "12.4.5.8", "12.1.3.1")), PIP)),
+    (cublas_mismatch, (book(foreign("cublasLt", "libcublasLt.so.12", "12.4.5.8", "12.1.3.1")), PIP)),
     (
-        rules.cublas_mismatch,
+        cublas_mismatch,
         (book(row("cublas", "libcublas.so.12", "12.4.5.8", needed_symbols_missing=("cublasX",))), PIP),
     ),
-    (rules.cudnn_version_mismatch, (book(foreign("cudnn", "libcudnn.so.9", "9.1.0.70", "9.0.0")), PIP)),
-    (rules.cudnn_version_mismatch, (book(foreign("cudnn", "libcudnn.so.9", "9.1.0.70", "8.9.7")), PIP)),
-    (rules.multiple_cudnn, (book(row("cudnn_graph", "libcudnn_graph.so.9", "9.1.0.70", first=SPLIT)), PIP)),
-    (rules.cudnn_not_found, (book(missing=("libcudnn.so.9 (needed by libtorch_cuda.so)",)), PIP)),
-    (rules.nvidia_wheel_lib_not_found, (book(missing=("libnccl.so.2 (needed by libtorch_cuda.so)",)), PIP)),
-    (rules.nccl_mixed, (book(foreign("nccl", "libnccl.so.2", "2.21.5", "2.18.1")), PIP)),
+    (cudnn_version_mismatch, (book(foreign("cudnn", "libcudnn.so.9", "9.1.0.70", "9.0.0")), PIP)),
+    (cudnn_version_mismatch, (book(foreign("cudnn", "libcudnn.so.9", "9.1.0.70", "8.9.7")), PIP)),
+    (multiple_cudnn, (book(row("cudnn_graph", "libcudnn_graph.so.9", "9.1.0.70", first=SPLIT)), PIP)),
+    (cudnn_not_found, (book(missing=("libcudnn.so.9 (needed by libtorch_cuda.so)",)), PIP)),
+    (nvidia_wheel_lib_not_found, (book(missing=("libnccl.so.2 (needed by libtorch_cuda.so)",)), PIP)),
+    (nccl_mixed, (book(foreign("nccl", "libnccl.so.2", "2.21.5", "2.18.1")), PIP)),
     (
-        rules.nccl_mixed,
+        nccl_mixed,
         (book(row("nccl", "libnccl.so.2", "2.21.5", first=copy("libnccl.so.2", None, owner="a 1, b 2"))), PIP),
     ),
-    (rules.library_not_the_declared_one, (book(foreign("cufft", "libcufft.so.11", "11.2.1.3", "11.0")),)),
-    (rules.glibc_too_old, (replace(book(), glibc="2.27"), Host(os_name="Ubuntu 18.04"))),
-    (rules.glibc_too_old, (book(glibcxx_needed="3.4.30", glibcxx_newest="3.4.29"),)),
-    (rules.libcuda_stub_or_stale_on_path, (DriverFiles(first_libcuda=STUB, libcuda=(STUB, DRIVER)), LOADED)),
-    (rules.libcuda_stub_or_stale_on_path, (DriverFiles(first_libcuda=OLD, libcuda=(OLD, DRIVER)), LOADED)),
-    (rules.duplicate_openmp_runtime, (book(openmp=(copy("libgomp.so.1", None), copy("libiomp5.so", None))),)),
+    (library_not_the_declared_one, (book(foreign("cufft", "libcufft.so.11", "11.2.1.3", "11.0")),)),
+    (glibc_too_old, (replace(book(), glibc="2.27"), Host(os_name="Ubuntu 18.04"))),
+    (glibc_too_old, (book(glibcxx_needed="3.4.30", glibcxx_newest="3.4.29"),)),
+    (libcuda_stub_or_stale_on_path, (DriverFiles(first_libcuda=STUB, libcuda=(STUB, DRIVER)), LOADED)),
+    (libcuda_stub_or_stale_on_path, (DriverFiles(first_libcuda=OLD, libcuda=(OLD, DRIVER)), LOADED)),
+    (duplicate_openmp_runtime, (book(openmp=(copy("libgomp.so.1", None), copy("libiomp5.so", None))),)),
 ]
 
 
@@ -103,7 +109,7 @@ def test_fault_is_found_with_evidence_and_a_command(rule: Rule, facts: tuple[Fac
     assert finding.fixes[0].commands[0].shell
 
 
-@pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.id)
+@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.id)
 def test_healthy_environment_is_left_alone(rule: Rule) -> None:
     """On a healthy stack each rule passes."""
     healthy = (
@@ -115,7 +121,7 @@ def test_healthy_environment_is_left_alone(rule: Rule) -> None:
     assert Status.PASSED == check(rule, *healthy).status
 
 
-@pytest.mark.parametrize("rule", [r for r in rules.RULES if r.inputs[0].fact is Libraries], ids=lambda rule: rule.id)
+@pytest.mark.parametrize("rule", [r for r in ALL_RULES if r.inputs[0].fact is Libraries], ids=lambda rule: rule.id)
 def test_ledger_that_could_not_be_kept_is_unknown(rule: Rule) -> None:
     """Where the loader's order could not be played nothing is passed."""
     silent = Libraries(unknown={"rows": "python: made for another machine"})
@@ -127,7 +133,7 @@ def test_ledger_that_could_not_be_kept_is_unknown(rule: Rule) -> None:
 
 def test_newer_minor_cudnn_is_accepted() -> None:
     """A cuDNN of the same major and a higher minor passes: torch accepts it."""
-    assert Status.PASSED == check(rules.cudnn_version_mismatch, book(foreign("cudnn", "x", "9.1.0.70", "9.5.1"))).status
+    assert Status.PASSED == check(cudnn_version_mismatch, book(foreign("cudnn", "x", "9.1.0.70", "9.5.1"))).status
 
 
 def test_unknown_cudnn_version_is_unknown() -> None:
@@ -135,7 +141,7 @@ def test_unknown_cudnn_version_is_unknown() -> None:
     strange = row(
         "cudnn", "libcudnn.so.9", "9.1.0.70", first=copy("libcudnn.so.9", None, home="/opt", via="LD_LIBRARY_PATH")
     )
-    assert Status.UNKNOWN == check(rules.cudnn_version_mismatch, book(strange)).status
+    assert Status.UNKNOWN == check(cudnn_version_mismatch, book(strange)).status
 
 
 def test_torch_without_bundled_libraries_shadows_nothing() -> None:
@@ -143,28 +149,28 @@ def test_torch_without_bundled_libraries_shadows_nothing() -> None:
     system = row(
         "cublas", "libcublas.so.12", "12.4", bundled=(), declared=None, first=copy("x", "12.4", via="ld.so.cache")
     )
-    assert Status.PASSED == check(rules.ld_library_path_shadowing, book(system)).status
+    assert Status.PASSED == check(ld_library_path_shadowing, book(system)).status
 
 
 def test_compat_libcuda_is_no_stale_one() -> None:
     """A newer libcuda of cuda-compat in front of the driver's own is meant to be there."""
     compat = DriverLibrary("/usr/local/cuda/compat/libcuda.so.550.54.15", "libcuda.so.1", "550.54.15", compat=True)
     files = DriverFiles(first_libcuda=compat, libcuda=(compat, DRIVER))
-    assert Status.PASSED == check(rules.libcuda_stub_or_stale_on_path, files, LOADED).status
+    assert Status.PASSED == check(libcuda_stub_or_stale_on_path, files, LOADED).status
 
 
 def test_version_parts_are_numbers() -> None:
     """GLIBC 2.9 is older than 2.28, although its text sorts behind it."""
-    assert Severity.ERROR == check(rules.glibc_too_old, replace(book(), glibc="2.9")).finding.severity
+    assert Severity.ERROR == check(glibc_too_old, replace(book(), glibc="2.9")).finding.severity
 
 
 @pytest.mark.parametrize(
     ("tree", "rule"),
     [
-        ("nvjitlink_old", rules.nvjitlink_mismatch),
-        ("cudnn8_for_9", rules.cudnn_not_found),
-        ("cudnn_older_minor", rules.cudnn_version_mismatch),
-        ("nccl_missing", rules.nvidia_wheel_lib_not_found),
+        ("nvjitlink_old", nvjitlink_mismatch),
+        ("cudnn8_for_9", cudnn_not_found),
+        ("cudnn_older_minor", cudnn_version_mismatch),
+        ("nccl_missing", nvidia_wheel_lib_not_found),
     ],
 )
 def test_broken_tree_is_found_from_end_to_end(stand: Callable[[str], Path], tree: str, rule: Rule) -> None:

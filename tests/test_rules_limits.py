@@ -12,9 +12,14 @@ from envdoctor.facts.nvml import Gpu, GpuState
 from envdoctor.facts.surroundings import Fabric
 from envdoctor.facts.torch import TorchSettings
 from envdoctor.finding import Severity, Status
-from envdoctor.rules import limits as rules
+from envdoctor.rules import limits, numa, threads
+from envdoctor.rules.limits import cgroup_cpu_limit_below_workers, cgroup_memory_low, open_files_limit_low
+from envdoctor.rules.numa import numa_mismatch
+from envdoctor.rules.threads import omp_threads_oversubscription
 from envdoctor.testing import check
 from tests.rule_facts import DOCKER, NO_GPU, NO_NODES, ONE_GPU, UBUNTU
+
+ALL_RULES = (*limits.RULES, *numa.RULES, *threads.RULES)
 
 POD = Host(system="Linux", container="kubernetes")
 BARE = (NO_GPU, NO_NODES, KernelModule(loaded=False))
@@ -56,7 +61,7 @@ def cpus(limit: float | None, online: int = 128, **more: object) -> Resources:
 )
 def test_cpu_limit(facts: tuple[Fact, ...], status: Status) -> None:
     """Fewer than two CPUs for each visible GPU, below what the machine has, is a warning."""
-    assert status == check(rules.cgroup_cpu_limit_below_workers, *facts, ONE_GPU).status
+    assert status == check(cgroup_cpu_limit_below_workers, *facts, ONE_GPU).status
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,7 @@ def test_cpu_limit(facts: tuple[Fact, ...], status: Status) -> None:
 )
 def test_cpu_limit_is_raised_where_it_was_set(host: Host, words: str) -> None:
     """Kubernetes, docker and a batch system each have their own way."""
-    finding = check(rules.cgroup_cpu_limit_below_workers, cpus(8.0), shown(8), ONE_GPU, host).finding
+    finding = check(cgroup_cpu_limit_below_workers, cpus(8.0), shown(8), ONE_GPU, host).finding
     assert words in finding.fixes[0].commands[0].shell
 
 
@@ -82,7 +87,7 @@ def test_cpu_limit_is_raised_where_it_was_set(host: Host, words: str) -> None:
 )
 def test_memory_limit(resources: Resources, status: Status) -> None:
     """A limit below one GPU's memory warns; what is used now, file caches included, does not count."""
-    assert status == check(rules.cgroup_memory_low, resources, shown(1), ONE_GPU).status
+    assert status == check(cgroup_memory_low, resources, shown(1), ONE_GPU).status
 
 
 @pytest.mark.parametrize(
@@ -99,7 +104,7 @@ def test_memory_limit(resources: Resources, status: Status) -> None:
 )
 def test_open_files(facts: tuple[Fact, ...], status: Status) -> None:
     """The default of 1024 matters with four GPUs or several machines, not on a small one."""
-    assert status == check(rules.open_files_limit_low, *facts, ONE_GPU).status
+    assert status == check(open_files_limit_low, *facts, ONE_GPU).status
 
 
 @pytest.mark.parametrize(
@@ -109,10 +114,7 @@ def test_open_files(facts: tuple[Fact, ...], status: Status) -> None:
 def test_open_files_are_raised_where_they_can_be(hard: int, host: Host, words: str) -> None:
     """The shell where the hard limit allows it; else the container's options or the login."""
     resources = Resources(open_files_soft=1024, open_files_hard=hard)
-    assert (
-        words
-        in check(rules.open_files_limit_low, resources, shown(8), ONE_GPU, host).finding.fixes[0].commands[0].shell
-    )
+    assert words in check(open_files_limit_low, resources, shown(8), ONE_GPU, host).finding.fixes[0].commands[0].shell
 
 
 TWO_SOCKETS = PciBus(
@@ -152,13 +154,13 @@ def bound(*nodes: int, total: int = 2, policy: str | None = None) -> Fabric:
 )
 def test_numa(facts: tuple[Fact, ...], status: Status) -> None:
     """A process bound away from the GPU of its rank or its mask is found; an unbound one is not."""
-    assert status == check(rules.numa_mismatch, *facts, TWO_SOCKETS).status
+    assert status == check(numa_mismatch, *facts, TWO_SOCKETS).status
 
 
 def test_numa_of_the_gpus_that_were_passed_in() -> None:
     """In a container the bus shows every GPU; NVML's list says which ones are meant."""
     state = GpuState(init_code=0, gpus=(Gpu(0, pci_address="00000000:9A:00.0"),))
-    finding = check(rules.numa_mismatch, bound(0), variables(), TWO_SOCKETS, state).finding
+    finding = check(numa_mismatch, bound(0), variables(), TWO_SOCKETS, state).finding
     assert "numactl --cpunodebind=1 --membind=1 python train.py" == finding.fixes[0].commands[0].shell
 
 
@@ -194,17 +196,17 @@ def test_numa_of_the_gpus_that_were_passed_in() -> None:
 )
 def test_threads(facts: tuple[Fact, ...], status: Status) -> None:
     """More than one and a half times as many threads as CPUs, over all processes here, is a warning."""
-    assert status == check(rules.omp_threads_oversubscription, *facts, ONE_GPU).status
+    assert status == check(omp_threads_oversubscription, *facts, ONE_GPU).status
 
 
 def test_share_of_the_cpus_is_named() -> None:
     """The way out is the CPUs divided by the processes."""
     facts = (cpus(None, 64), variables(OMP_NUM_THREADS="64", LOCAL_WORLD_SIZE="8"), ONE_GPU)
-    finding = check(rules.omp_threads_oversubscription, *facts).finding
+    finding = check(omp_threads_oversubscription, *facts).finding
     assert (Severity.WARNING, "export OMP_NUM_THREADS=8") == (finding.severity, finding.fixes[0].commands[0].shell)
 
 
-@pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.id)
+@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.id)
 def test_machine_without_gpu_is_not_judged(rule: object) -> None:
     """Tight limits on a machine without an NVIDIA GPU are no finding."""
     tight = cpus(1.0, 64, open_files_soft=256, memory_cgroup_limit_mib=1024, memory_total_mib=64000)
@@ -214,6 +216,6 @@ def test_machine_without_gpu_is_not_judged(rule: object) -> None:
 
 def test_usual_limit_on_one_machine_is_info() -> None:
     """The default of 1024 files on one healthy 8-GPU machine is worth knowing, not a warning; below it warns."""
-    usual = check(rules.open_files_limit_low, Resources(open_files_soft=1024), shown(8), ONE_GPU).finding
-    little = check(rules.open_files_limit_low, Resources(open_files_soft=256), shown(8), ONE_GPU).finding
+    usual = check(open_files_limit_low, Resources(open_files_soft=1024), shown(8), ONE_GPU).finding
+    little = check(open_files_limit_low, Resources(open_files_soft=256), shown(8), ONE_GPU).finding
     assert (Severity.INFO, Severity.WARNING) == (usual.severity, little.severity)

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 MODULES = (
     "devices", "driver", "cuda_start", "visibility", "cuda_unavailable", "arch", "system", "precision", "doctor",
-    "card_state", "ledger", "torch", "torch_files", "torch_copies", "torch_pins", "torch_import",
-    "packages", "companions", "companion_needs", "extensions", "mixtures", "interpreter",
-    "driver_state", "gpu_kinds", "arch_horizon", "fabric", "nccl", "building",
-    "containers", "wsl", "limits", "settings", "compiling",
+    "card_health", "card_speed", "card_use", "library_search", "cudnn", "library_copies", "system_libraries",
+    "torch", "torch_files", "torch_copies", "torch_pins", "torch_import",
+    "packages", "companions", "companion_gpus", "ptxas", "conda_channels", "companion_cuda", "companion_systems",
+    "extensions", "mixtures", "interpreter",
+    "driver_state", "gpu_kinds", "arch_horizon", "peers", "rdma", "nccl", "building",
+    "containers", "ngc", "wsl", "limits", "numa", "threads", "debug_settings", "switched_off", "allocator", "compiling",
 )  # fmt: skip
 # Witnesses: what words of logs and tracebacks add to the rules above. Imported only where there is a text.
 SAID_MODULES = (

@@ -1,86 +1,77 @@
-"""How PyTorch reads its allocator's options: ``option:value`` between commas, lists in brackets."""
+"""The options of PyTorch's allocator: what this torch rejects, and what it never reads."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-SMALLEST_MIB = 20  # torch 2.13 takes its own buffer's 20 MiB, older ones want more
+from envdoctor.facts.host import Environment
+from envdoctor.facts.torch import TorchBuild
+from envdoctor.finding import Confidence, Finding, Severity, see
+from envdoctor.knowledge.cuda import numbers
+from envdoctor.knowledge.torch import releases
+from envdoctor.remedy.variables import export, unset
+from envdoctor.rule import Rule, Unknown, rule
+from envdoctor.rules.allocator_options import UNHEARD_OF, problems
+from envdoctor.rules.builds import need_cuda_build
+from envdoctor.rules.setting_values import value_of
 
-
-def _boolean(text: str) -> str:
-    return "" if text in {"True", "False"} else "must be True or False"
-
-
-def _size(text: str) -> str:
-    return "" if text.isdigit() and int(text) >= SMALLEST_MIB else f"must be a number, {SMALLEST_MIB} at least"
-
-
-def _share(text: str) -> str:
-    try:
-        return "" if 0.0 < float(text) < 1.0 else "must lie between 0.0 and 1.0"
-    except ValueError:
-        return "must be a number between 0.0 and 1.0"
+NEUTRAL_NAME_SINCE = (2, 10)
+CUDA_NAME, NEUTRAL_NAME = "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"
 
 
-def _number(text: str) -> str:
-    return "" if text.isdigit() else "must be a number"
+@rule(severity=Severity.ERROR, group="environment")
+def allocator_setting_invalid(environment: Environment, build: TorchBuild) -> Iterator[Finding]:
+    """The allocator's options hold something that PyTorch rejects or ignores.
 
+    ## What it means
+    PYTORCH_CUDA_ALLOC_CONF (PYTORCH_ALLOC_CONF since torch 2.10) is a list of option:value. PyTorch reads it when the
+    first tensor is put on the GPU.
 
-def _power(text: str) -> str:
-    if text.startswith("["):
-        parts = re.fullmatch(r"\[((?:(?:\d+|>):\d+,?)+)\]", text)
-        return "" if parts else "must be a list such as [256:1,512:2,>:4]"
-    return "" if text.isdigit() and int(text).bit_count() == 1 else "must be a power of two"
+    ## Why it matters
+    An unknown option or a bad value raises there. The new name with an older torch has no effect on GPU memory, so
+    that the job runs out of it.
 
+    ## How it is detected
+    The value is read as PyTorch reads it, against all options of torch 1.12 to 2.15. What is rejected is an error, a
+    name that this torch does not read is a warning.
 
-def _backend(text: str) -> str:
-    return "" if text in {"native", "cudaMallocAsync", "hipMallocAsync"} else "must be native or cudaMallocAsync"
+    ## What to do
+    Correct the option, or take the variable back.
 
-
-OPTIONS: dict[str, Callable[[str], str]] = {
-    "max_split_size_mb": _size,
-    "max_non_split_rounding_mb": _size,
-    "garbage_collection_threshold": _share,
-    "roundup_power2_divisions": _power,
-    "roundup_bypass_threshold_mb": _number,
-    "backend": _backend,
-    "expandable_segments": _boolean,
-    "release_lock_on_cudamalloc": _boolean,
-    "release_lock_on_hipmalloc": _boolean,
-    "pinned_use_cuda_host_register": _boolean,
-    "pinned_use_hip_host_register": _boolean,
-    "pinned_num_register_threads": _power,
-    "pinned_use_background_threads": _boolean,
-    "pinned_reserve_segment_size_mb": _number,
-    "pinned_max_round_threshold_mb": _number,
-    "pinned_max_cached_size_mb": _number,
-    "large_segment_size_mb": lambda text: "" if text.isdigit() and int(text) > 10 else "must be a number above 10",
-    "graph_capture_record_stream_reuse": _boolean,
-    "per_process_memory_fraction": lambda text: _share(text) if text not in {"1", "1.0"} else "",
-    "throw_on_cudamalloc_oom": _boolean,
-}
-
-
-UNHEARD_OF = "there is no option"
-
-
-def problems(value: str) -> tuple[str, ...]:
-    """Say what PyTorch would reject in the options, the first thing first; nothing for what it takes."""
-    return tuple(_problems("".join(value.split())))
-
-
-def _problems(value: str) -> Iterator[str]:
-    if value.count("[") != value.count("]"):
-        yield "a bracket is not closed"
-        return
-    for part in re.split(r",(?![^\[]*\])", value):
-        name, colon, text = part.partition(":")
-        if not part:
+    ## Sources
+    https://docs.pytorch.org/docs/stable/notes/cuda.html#optimizing-memory-usage-with-pytorch-cuda-alloc-conf
+    """
+    need_cuda_build(build)
+    for name in (CUDA_NAME, NEUTRAL_NAME):
+        value = value_of(environment, name)
+        if not value:
             continue
-        if name not in OPTIONS:
-            yield f"{UNHEARD_OF} {name!r}"
-        elif not colon:
-            yield f"{name} has no value"
-        elif wrong := OPTIONS[name](text):
-            yield f"{name} {wrong}, not {text!r}"
+        found = problems(value)
+        if any(each.startswith(UNHEARD_OF) for each in found) and _beyond_the_table(build):
+            raise Unknown(f"torch {build.version} is newer than the list of options that ships here")
+        if found:
+            title, shown = f"{name}: {'; '.join(found[:3])}", see(environment, "variables", name, value)
+            yield Finding(title, "", (shown,), (unset(name),), name, confidence=Confidence.LIKELY)
+    yield from _unread_name(environment, build)
+
+
+def _beyond_the_table(build: TorchBuild) -> bool:
+    version = numbers(build.version)
+    return version is None or version[:2] > releases()[0].version.release[:2]
+
+
+def _unread_name(environment: Environment, build: TorchBuild) -> Iterator[Finding]:
+    """Report the neutral name where this torch reads the other one only."""
+    value, version = value_of(environment, NEUTRAL_NAME), numbers(build.version)
+    if not value or value_of(environment, CUDA_NAME) or version is None or version[:2] >= NEUTRAL_NAME_SINCE:
+        return
+    yield Finding(
+        f"{NEUTRAL_NAME} has no effect on GPU memory with torch {build.version}",
+        evidence=(see(environment, "variables", NEUTRAL_NAME, value), see(build, "version", "torch")),
+        fixes=(export("Use the name that this torch reads", f"{CUDA_NAME}='{value}'"),),
+        subject="unread-name",
+        severity=Severity.WARNING,
+    )
+
+
+RULES: tuple[Rule, ...] = (allocator_setting_invalid,)

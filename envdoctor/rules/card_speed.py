@@ -1,0 +1,268 @@
+"""What holds a card back: heat, power, clocks, a narrow link, links that are down, a driver that lets go of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from envdoctor.facts.nvml import Gpu, GpuFabric, GpuState
+from envdoctor.finding import Finding, Severity, see
+from envdoctor.rule import NotApplicable, Rule, Unknown, rule
+from envdoctor.rules.nvml_cards import asked, look_at, name_of, of_card, set_as_root
+
+THERMAL = ("sw_thermal_slowdown", "hw_thermal_slowdown")
+BUSY_PERCENT = 10
+MOBILE = re.compile(r"\b(laptop gpu|mobile|with max-q design)\b", re.IGNORECASE)
+
+
+@rule(severity=Severity.WARNING, group="GPUs")
+def gpu_throttled_thermal(state: GpuState) -> Iterator[Finding]:
+    """A GPU has slowed its clocks because it is too hot.
+
+    ## What it means
+    At the moment of asking, the card or its driver held the clocks down for temperature.
+
+    ## Why it matters
+    Every step is slower, and in a job over several cards all wait for the hottest.
+
+    ## How it is detected
+    Clock event reasons of NVML: software or hardware thermal slowdown.
+
+    ## What to do
+    Look at fans, dust, inlet temperature and the neighbours of the card.
+
+    ## Sources
+    https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html
+    """
+    for gpu in asked(state, "event_reasons"):
+        hot = [reason for reason in gpu.event_reasons or () if reason in THERMAL]
+        if hot:
+            evidence = (
+                of_card(gpu, "event_reasons", "clocks held down by", ", ".join(hot)),
+                of_card(gpu, "temperature_celsius", "temperature, °C"),
+                of_card(gpu, "sm_clock_mhz", f"SM clock, MHz (maximum {gpu.sm_clock_max_mhz})"),
+            )
+            fix = look_at(
+                "Watch temperature and clocks", f"nvidia-smi -q -i {gpu.index} -d TEMPERATURE,CLOCK,PERFORMANCE"
+            )
+            yield Finding(f"{name_of(gpu)} is too hot and runs slower", "", evidence, (fix,), str(gpu.index))
+
+
+@rule(severity=Severity.INFO, group="GPUs")
+def gpu_throttled_power(state: GpuState) -> Iterator[Finding]:
+    """A GPU holds its clocks down to stay within its power limit.
+
+    ## What it means
+    The card would draw more than it may. A hardware power brake means that the board or the rack asked for less.
+
+    ## Why it matters
+    Under a heavy matrix product a cap at the normal limit is normal. A power brake is not.
+
+    ## How it is detected
+    Clock event reasons of NVML: software power cap (info), hardware power brake (warning).
+
+    ## What to do
+    For a power brake, look at the power supply and at what the rack's management asks for.
+
+    ## Sources
+    https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html
+    """
+    for gpu in asked(state, "event_reasons"):
+        reasons = gpu.event_reasons or ()
+        brake = "hw_power_brake_slowdown" in reasons
+        if brake or "sw_power_cap" in reasons:
+            evidence = (
+                of_card(gpu, "event_reasons", "clocks held down by", ", ".join(reasons)),
+                of_card(gpu, "power_watts", "power, W"),
+                of_card(gpu, "power_limit_enforced_watts", "limit in force, W"),
+            )
+            severity = Severity.WARNING if brake else Severity.INFO
+            fix = look_at("Watch power and limits", f"nvidia-smi -q -i {gpu.index} -d POWER,PERFORMANCE")
+            title = f"{name_of(gpu)} is held back by {'a hardware power brake' if brake else 'its power limit'}"
+            yield Finding(title, "", evidence, (fix,), str(gpu.index), severity)
+
+
+@rule(severity=Severity.WARNING, group="GPUs")
+def power_limit_lowered(state: GpuState) -> Iterator[Finding]:
+    """A GPU's power limit is set below its default.
+
+    ## What it means
+    Somebody, or the machine's management, gave this card less power than it ships with.
+
+    ## Why it matters
+    Matrix products run at lower clocks. Cards of one job with different limits wait for each other.
+
+    ## How it is detected
+    The power limit in force is more than one percent below the default limit. Laptops and other cards whose limit
+    nobody can set are left out: there the firmware moves the limit about, by charger, processor and temperature.
+
+    ## What to do
+    If it was not meant, put the default back. If it was, ignore this finding with the reason.
+
+    ## Sources
+    https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
+    """
+    for gpu in asked(state, "power_limit_default_watts"):
+        limit, default = gpu.power_limit_enforced_watts or gpu.power_limit_watts, gpu.power_limit_default_watts or 0
+        if limit is not None and limit < 0.99 * default and not _by_firmware(gpu):
+            evidence = (
+                of_card(gpu, "power_limit_enforced_watts", "limit in force, W", limit),
+                of_card(gpu, "power_limit_default_watts", "default limit, W"),
+            )
+            changes = "this card's power limit, until the next restart"
+            fix = set_as_root("Put the default limit back", f"sudo nvidia-smi -i {gpu.index} -pl {default:g}", changes)
+            title = f"{name_of(gpu)} may draw {limit:g} W instead of {default:g} W"
+            yield Finding(title, "", evidence, (fix,), str(gpu.index))
+
+
+def _by_firmware(gpu: Gpu) -> bool:
+    """Tell whether the machine's firmware alone decides about the card's power, as on laptops."""
+    return MOBILE.search(gpu.name or "") is not None or "power_limit_watts" in gpu.unknown
+
+
+@rule(severity=Severity.WARNING, group="GPUs")
+def clocks_locked_low(state: GpuState) -> Iterator[Finding]:
+    """A GPU's application clock is set below its default.
+
+    ## What it means
+    The card is told to run computations at a lower clock than it ships with.
+
+    ## Why it matters
+    Every kernel that is bound by arithmetic is slower by the same share.
+
+    ## How it is detected
+    NVML's application clock of the SMs is below its default application clock.
+
+    ## What to do
+    If it was not meant, reset the application clocks.
+
+    ## Sources
+    https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
+    """
+    for gpu in asked(state, "sm_clock_application_mhz"):
+        now, default = gpu.sm_clock_application_mhz or 0, gpu.sm_clock_default_mhz
+        if default is not None and now < default:
+            evidence = (
+                of_card(gpu, "sm_clock_application_mhz", "application clock, MHz"),
+                of_card(gpu, "sm_clock_default_mhz", "default, MHz"),
+            )
+            command = f"sudo nvidia-smi -i {gpu.index} -rac"
+            fix = set_as_root("Reset the application clocks", command, "this card's application clocks")
+            title = f"{name_of(gpu)} is set to {now} MHz instead of {default} MHz"
+            yield Finding(title, "", evidence, (fix,), str(gpu.index))
+
+
+@rule(severity=Severity.WARNING, group="GPUs")
+def pcie_link_degraded(state: GpuState) -> Iterator[Finding]:
+    """A GPU's PCIe link is narrower or slower than it can be, while the card works.
+
+    ## What it means
+    Card and slot agreed on fewer lanes or a lower generation than both can do.
+
+    ## Why it matters
+    Copies between host and card are slower in proportion.
+
+    ## How it is detected
+    NVML's current against maximum link width and generation, judged only while the card is busy: an idle link is
+    slowed down on purpose to save power.
+
+    ## What to do
+    Reseat the card or its riser, look at the slot's wiring and at PCIe errors in the kernel log.
+
+    ## Sources
+    https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
+    """
+    slow = [gpu for gpu in asked(state, "pcie_width") if _below(gpu)]
+    busy = [gpu for gpu in slow if (gpu.utilization_percent or 0) >= BUSY_PERCENT]
+    if slow and not busy:
+        raise Unknown("the links are below their maximum, as idle links are: ask again while the GPUs are busy")
+    for gpu in busy:
+        evidence = (
+            of_card(gpu, "pcie_width", "lanes now", f"{gpu.pcie_width} of {gpu.pcie_width_max}"),
+            of_card(gpu, "pcie_generation", "generation now", f"{gpu.pcie_generation} of {gpu.pcie_generation_max}"),
+            of_card(gpu, "utilization_percent", "the card is busy, %"),
+        )
+        now, best = f"{gpu.pcie_generation} x{gpu.pcie_width}", f"{gpu.pcie_generation_max} x{gpu.pcie_width_max}"
+        fix = look_at("Look at the slot and its errors", f"sudo lspci -vv -s {gpu.pci_address}", root=True)
+        yield Finding(f"{name_of(gpu)} talks over PCIe {now} instead of {best}", "", evidence, (fix,), str(gpu.index))
+
+
+def _below(gpu: Gpu) -> bool:
+    """Tell whether width or generation is below its maximum; what is not known is taken to be right."""
+    pairs = ((gpu.pcie_width, gpu.pcie_width_max), (gpu.pcie_generation, gpu.pcie_generation_max))
+    return any(now is not None and best is not None and now < best for now, best in pairs)
+
+
+@rule(severity=Severity.WARNING, group="fabric")
+def nvlink_down(fabric: GpuFabric) -> Iterator[Finding]:
+    """Some NVLinks of a GPU are down while those of its neighbours are up.
+
+    ## What it means
+    The card has fewer active links than the other cards of this machine.
+
+    ## Why it matters
+    All-reduce runs at the pace of the slowest card: one link of twelve down costs about eight percent.
+
+    ## How it is detected
+    nvmlDeviceGetNvLinkState for each link, compared between cards. Links that are down on every card alike are not
+    wired on this machine, and no finding.
+
+    ## What to do
+    Look at the link's errors, reset the card, and reseat the bridge where there is one. If it stays down, contact the
+    vendor.
+
+    ## Sources
+    https://docs.nvidia.com/deploy/nvml-api/group__NvLink.html
+    """
+    if not any(fabric.nvlinks):
+        raise NotApplicable(fabric.unknown.get("nvlinks", "no NVLinks"))
+    active = [sum(bool(link.active) for link in links) for links in fabric.nvlinks]
+    for index, links in enumerate(fabric.nvlinks):
+        down = [str(link.link) for link in links if link.active is False]
+        if down and active[index] < max(active):
+            evidence = (
+                see(fabric, "nvlinks", f"GPU {index}: links that are down", ", ".join(down)),
+                see(fabric, "nvlinks", "active links by GPU", ", ".join(map(str, active))),
+            )
+            fix = look_at("Look at states and error counters", f"nvidia-smi nvlink -i {index} -s -e")
+            title = f"GPU {index} has {active[index]} of {max(active)} NVLinks up"
+            yield Finding(title, "", evidence, (fix,), str(index))
+
+
+@rule(severity=Severity.INFO, group="GPUs")
+def persistence_mode_off(state: GpuState) -> Iterator[Finding]:
+    """Persistence mode is off: each first use of a GPU starts its driver state anew.
+
+    ## What it means
+    When no program uses a card, the driver lets go of it, and the next program waits.
+
+    ## Why it matters
+    It costs start-up time only, up to seconds a card. Training speed is the same.
+
+    ## How it is detected
+    nvmlDeviceGetPersistenceMode.
+
+    ## What to do
+    On a server, run NVIDIA's persistence daemon.
+
+    ## Sources
+    https://docs.nvidia.com/deploy/driver-persistence/
+    """
+    off = [gpu for gpu in asked(state, "persistence") if gpu.persistence is False]
+    if off:
+        numbers = ", ".join(str(gpu.index) for gpu in off)
+        command = "sudo systemctl enable --now nvidia-persistenced"
+        fix = set_as_root("Start the persistence daemon", command, "a system service")
+        evidence = (of_card(off[0], "persistence", "persistence mode off on GPUs", numbers),)
+        yield Finding("Persistence mode is off: the first CUDA call of a program is slow", "", evidence, (fix,))
+
+
+RULES: tuple[Rule, ...] = (
+    gpu_throttled_thermal,
+    gpu_throttled_power,
+    power_limit_lowered,
+    clocks_locked_low,
+    pcie_link_degraded,
+    nvlink_down,
+    persistence_mode_off,
+)

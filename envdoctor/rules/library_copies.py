@@ -1,0 +1,95 @@
+"""Copies of one library: two owners of NCCL, and copies that are not the declared ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from envdoctor.facts.libraries import Libraries
+from envdoctor.facts.packages import Packages
+from envdoctor.finding import Finding, Severity
+from envdoctor.rule import Rule, rule
+from envdoctor.rules.ledger_rows import (
+    back_to_pins,
+    cuda_rows,
+    is_foreign,
+    lacks,
+    row_of,
+    show_declared,
+    show_first,
+    show_row,
+    without_library_path,
+)
+
+
+@rule(
+    severity=Severity.WARNING, group="libraries", explained_by=("ld-library-path-shadowing", "mixed-cuda-major-wheels")
+)
+def nccl_mixed(libraries: Libraries, packages: Packages | None) -> Iterator[Finding]:
+    """Two distributions own libnccl, or another copy than the declared one would be loaded.
+
+    ## What it means
+    Which NCCL runs depends on the order of installation or on a search path, and not on what torch declares.
+
+    ## Why it matters
+    Ranks with different NCCL versions do not talk to each other, and a version that torch was not built with may
+    lack functions.
+
+    ## How it is detected
+    The RECORD files that name libnccl.so.2, and the loader's search order.
+
+    ## What to do
+    Keep one: uninstall the one that torch does not pin, then install the pinned one again.
+
+    ## Sources
+    https://github.com/pytorch/pytorch/issues/99625
+    """
+    row = row_of(libraries, "nccl")
+    owners = (row.first.owner or "").split(", ") if row.first else []
+    if len(owners) > 1 or is_foreign(row) or lacks(row):
+        evidence = [show_first(libraries, row), show_declared(libraries, row)]
+        evidence += [show_row(libraries, row, "owned by", ", ".join(owners))] if len(owners) > 1 else []
+        evidence += [show_row(libraries, row, "lacks", ", ".join(lacks(row)[:4]))] if lacks(row) else []
+        fixes = (without_library_path(),) if is_foreign(row) else back_to_pins(packages, row)
+        title = (
+            "Two distributions own libnccl.so.2" if len(owners) > 1 else "Another NCCL than the declared one would load"
+        )
+        yield Finding(title, "", tuple(evidence), fixes)
+
+
+@rule(
+    severity=Severity.WARNING,
+    group="libraries",
+    explained_by=("cudnn-version-mismatch", "nccl-mixed", "nvjitlink-mismatch", "cublas-mismatch",
+                  "ld-library-path-shadowing"),
+)  # fmt: skip
+def library_not_the_declared_one(libraries: Libraries) -> Iterator[Finding]:
+    """The copy of a library that would be loaded is not the one that torch's wheel declares.
+
+    ## What it means
+    Declared, bundled and loader-first disagree for this library.
+
+    ## Why it matters
+    What `pip list` says is not what runs. Bug reports and comparisons between machines are wrong.
+
+    ## How it is detected
+    The ledger: the wheel's pin and the files beside torch, against the loader's search order.
+
+    ## What to do
+    See which step of the search finds the other copy, and take it away there.
+
+    ## Sources
+    https://man7.org/linux/man-pages/man8/ld.so.8.html
+    """
+    for row in cuda_rows(libraries):
+        if is_foreign(row):
+            copies = ", ".join(f"{each.path} ({each.version})" for each in row.bundled)
+            evidence = (
+                show_declared(libraries, row),
+                show_row(libraries, row, "beside torch", copies),
+                show_first(libraries, row),
+            )
+            title = f"{row.soname} would be loaded from outside the environment"
+            yield Finding(title, "", evidence, (without_library_path(),), row.name)
+
+
+RULES: tuple[Rule, ...] = (nccl_mixed, library_not_the_declared_one)
