@@ -20,7 +20,9 @@ class Planned:
 
     ``where`` is ``module:attribute`` in the patient, ``fact`` the key of the fact it answers with, ``child`` the
     process it shares. ``gated``: started only when the device nodes show that asking the driver changes nothing.
-    ``after_import``: asked in a fork of the process that has imported torch. ``travels``: whether another patient may
+    ``after_import``: asked in a fork of the process that has imported torch. ``alone``: runs while nothing else of
+    the run computes, in the order of the plan. ``beside``: watches what runs alone, and is told when that has ended.
+    ``travels``: whether another patient may
     be asked too. ``location``: the directory that a plug-in's module is imported from; empty for the payload's own.
     """
 
@@ -32,6 +34,8 @@ class Planned:
     seconds: float = 10.0
     gated: bool = False
     after_import: bool = False
+    alone: bool = False
+    beside: bool = False
     travels: bool = True
     location: str = ""
 
@@ -108,3 +112,52 @@ def with_prerequisites(planned: Sequence[Planned], known: Sequence[Planned] = BU
         wanted.add("torch-import")
     missing = tuple(each for each in known if each.name in wanted - names)
     return (*missing, *planned)
+
+
+SUITES = ("gemm", "memory", "copies", "attention", "model", "ladder", "loader", "collectives", "host")
+DEFAULT_SUITES = ("gemm", "memory", "copies", "attention", "model", "ladder")
+BUDGETS = {"quick": 55.0, "default": 230.0, "full": 840.0}  # seconds for all suites together
+_WEIGHTS = {
+    "gemm": 4.0, "memory": 1.0, "copies": 1.0, "attention": 2.0, "model": 4.0, "ladder": 8.0, "loader": 3.0,
+    "collectives": 3.0, "host": 1.0,
+}  # fmt: skip
+_DEVICE_SECONDS = 60.0  # the first question to a device may have to wait for the driver
+_SLACK = 45.0  # what a suite may take beyond its share: an operation that has begun is finished
+
+
+def shares(suites: Sequence[str], budget: str = "default") -> dict[str, float]:
+    """Give the seconds that each suite may measure for; no new measurement is begun after them."""
+    total = sum(_WEIGHTS[each] for each in suites)
+    return {each: BUDGETS[budget] * _WEIGHTS[each] / total for each in suites}
+
+
+def bench(suites: Sequence[str] = DEFAULT_SUITES, seconds: dict[str, float] | None = None) -> tuple[Planned, ...]:
+    """Give the probes of a benchmark: the device, the clocks beside it all, and one suite after the other.
+
+    What is to be measured reaches them as ``Patient.options["bench"]``, all of it optional:
+
+    * ``model``: ``vit_b16`` (default), another name of ``envdoctor list models``, or ``module:callable``
+    * ``device``: ``cuda``, ``cuda:1``, ``cpu``; default: the first GPU that torch can use, else the CPU
+    * ``batch``: samples in a step; default: chosen by the device's memory, 1 or 2 on a CPU
+    * ``budget``: ``quick``, ``default`` or ``full``: how long the pre-heat is and how many shapes there are
+    * ``seconds``: by suite, the time to measure for, as ``shares()`` gives it. The deadline after which a suite is
+      killed lies ``_SLACK`` seconds behind that
+    * ``images``: a folder of images for the loader; default: JPEGs made on the spot
+    * ``memory_fraction``: how much of the free memory may be used; default 0.8
+    * ``ranks``: processes for the collectives when nobody launched us; default: one a GPU, two on a CPU
+    """
+    given = shares(suites) if seconds is None else seconds
+    total = sum(given.values()) + _SLACK * len(given) + _DEVICE_SECONDS
+    clocks = Planned(
+        "bench-clocks", "envdoctor_probes.bench.clocks:bench_clocks", "bench_clocks", "deep", "bench-clocks",
+        seconds=total, gated=True, beside=True,
+    )  # fmt: skip
+    measured = (_measuring("device", _DEVICE_SECONDS), *(_measuring(each, given[each] + _SLACK) for each in suites))
+    return (clocks, *measured)
+
+
+def _measuring(suite: str, seconds: float) -> Planned:
+    return Planned(
+        f"bench-{suite}", f"envdoctor_probes.bench.{suite}:bench_{suite}", f"bench_{suite}", "deep", "torch",
+        seconds=seconds, after_import=True, alone=True,
+    )  # fmt: skip

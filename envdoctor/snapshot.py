@@ -14,6 +14,7 @@ from envdoctor.facts.driver import CudaDriver, CudaRuntime, DriverFiles, KernelM
 from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Environment, Host, Resources
 from envdoctor.facts.job import Job
+from envdoctor.facts.kernels import KernelAnswers
 from envdoctor.facts.libraries import Extensions, Libraries, MappedLibraries, Toolkit
 from envdoctor.facts.nvml import GpuFabric, GpuState, KernelLog
 from envdoctor.facts.packages import Packages
@@ -37,11 +38,18 @@ SCHEMA = "envdoctor.snapshot/1"
 FACTS: tuple[type[Fact], ...] = (
     Host, Resources, Environment, PciBus, DeviceNodes, KernelModule, DriverFiles, NvidiaSmi, CudaDriver, CudaRuntime,
     GpuState, GpuFabric, KernelLog, Packages, TorchPath, TorchBuild, TorchFiles, TorchImport, TorchCuda, TorchSettings,
-    CompileTools, Libraries, Extensions, Container, Fabric, Job, Storage, Toolkit, MappedLibraries, ErrorText,
-    Wanted, Pasted,
+    CompileTools, KernelAnswers, Libraries, Extensions, Container, Fabric, Job, Storage, Toolkit, MappedLibraries,
+    ErrorText, Wanted, Pasted,
 )  # fmt: skip
 BY_KEY: dict[str, type[Fact]] = {key_of(each): each for each in FACTS}
 F = TypeVar("F", bound=Fact)
+
+
+def with_bench() -> dict[str, type[Fact]]:
+    """Give every kind of fact by its key, the benchmark's included: those are imported only where they are wanted."""
+    from envdoctor.facts import bench
+
+    return BY_KEY | {key_of(each): each for each in bench.FACTS}
 
 
 class SnapshotError(Exception):
