@@ -48,6 +48,7 @@ ARROWS: dict[str, set[str] | None] = {
     "running": set(),
     "readers": {"facts", "knowledge", "outcome", "snapshot"},
     "rewrite": {"facts", "finding", "outcome", "snapshot"},
+    "compare": {"facts", "snapshot"},
     "redact": {"facts", "finding", "rewrite", "snapshot"},
     "demo": {"facts", "outcome", "snapshot"},
     "render": {"__init__", "facts", "finding", "outcome", "redact", "rewrite", "snapshot"},
