@@ -67,6 +67,11 @@ def _ignore(_event: Dict[str, Any]) -> None:
     """Drop an event: the default when nobody listens."""
 
 
+def _over_at_once(_seconds: float) -> bool:
+    """Say that nothing is left to be watched: the default outside a supervised child."""
+    return True
+
+
 @dataclass(frozen=True)
 class Context:
     """What a probe may know of where it runs.
@@ -74,7 +79,8 @@ class Context:
     ``path``: the patient's module search path, as a script started in ``cwd`` would have it.
     ``environ``: the patient's environment. ``options``: settings of this run (deadlines, for instance).
     ``facts``: what earlier probes of the same child found, by fact key. ``run`` starts a command with a deadline
-    and an output limit; it is the only way in which a probe may start one.
+    and an output limit; it is the only way in which a probe may start one. ``over`` waits so many seconds, for a probe
+    that watches what others measure, and tells whether they have ended.
     """
 
     roots: Roots = field(default_factory=Roots)
@@ -85,6 +91,7 @@ class Context:
     facts: Dict[str, Any] = field(default_factory=dict)
     emit: Callable[[Dict[str, Any]], None] = _ignore
     run: Callable[[Sequence[str], float], Ran] = _cannot_run
+    over: Callable[[float], bool] = _over_at_once
 
     @contextlib.contextmanager
     def calling(self, what: str) -> Iterator[None]:
@@ -98,9 +105,12 @@ class Context:
         finally:
             self.emit({"event": "leave", "what": what, "at": time.monotonic()})
 
-    def so_far(self, fact: Fact) -> None:
-        """Answer with what is known up to now; it is kept if the process dies before the probe returns."""
-        self.emit({"event": "partial", "fact": fact})
+    def so_far(self, fact: Fact, note: str = "") -> None:
+        """Answer with what is known up to now; it is kept if the process dies before the probe returns.
+
+        ``note`` is for whoever watches the run: a few words on how it stands.
+        """
+        self.emit({"event": "partial", "fact": fact, "note": note})
 
 
 Collect = Callable[[Context], Any]

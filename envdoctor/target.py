@@ -89,6 +89,8 @@ def _job(planned: Planned) -> dict[str, Any]:
         "gated": planned.gated,
         "after_import": planned.after_import,
         "as_patient": not own,
+        "alone": planned.alone,
+        "beside": planned.beside,
     }
 
 

@@ -77,6 +77,7 @@ class Desk:
     facts: Dict[str, Any]
     outcome: str = ""
     reason: str = ""
+    over: Callable[[float], bool] = bool
 
     def settle(self, pipes: Pipes, as_patient: bool, keep: tuple[int, ...] = ()) -> None:
         """Make this process one that may die without harm to anyone: own session, own pipes, ended with its parent."""
@@ -84,6 +85,7 @@ class Desk:
         for number in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         answer, self.dump = pipes.take_over(keep)
+        self.over = pipes.told_within
         self.voice = Voice(answer)
         faulthandler.enable(file=self.dump)
         for stream in (sys.stdout, sys.stderr):
@@ -141,8 +143,9 @@ class Desk:
 
         environ = {name: value for name, value in os.environ.items() if name != TOKEN}
         context = Context(
-            self.setting.roots, self.paths.full, environ, _cwd(), self.setting.options, self.facts, emit, run
-        )
+            self.setting.roots, self.paths.full, environ, _cwd(), self.setting.options, self.facts, emit, run,
+            self.over,
+        )  # fmt: skip
         return context
 
     def _keep(self, event: Mapping[str, Any]) -> None:

@@ -40,7 +40,7 @@ class Forked:
         self.stopped_by = ""
         self.waits_for: Optional[int] = None  # the parent whose end this process waits for
         self.last: Dict[str, Any] = {}
-        self._hung = False
+        self._hung = self._told = False
         self._evidence: Dict[str, str] = {}
         self.sample_due: Optional[float] = None
         self._samples: List[Tuple[str, vitals.Vitals]] = []
@@ -57,6 +57,22 @@ class Forked:
     def pending(self) -> bool:
         """Tell whether something is still expected of this process."""
         return bool(self.jobs or self.questions)
+
+    @property
+    def alone(self) -> bool:
+        """Tell whether it, or a question to be forked from it, measures and must have the machine to itself."""
+        return any(job.alone for job in (*self.jobs, *(job for job, _ in self.questions.values())))
+
+    @property
+    def beside(self) -> bool:
+        """Tell whether it watches what others measure."""
+        return any(job.beside for job in self.jobs)
+
+    def tell_that_it_is_over(self) -> None:
+        """Tell a process that watches that there is nothing left to watch; it hears it once."""
+        if not self._told:
+            self._told = True
+            self.pipes.go()
 
     @property
     def due(self) -> float:

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One probe to run. ``before``: probes to run first in the same process, whose own answers are not wanted."""
+    """One probe to run. ``before``: probes to run first in the same process, whose own answers are not wanted.
+
+    ``alone``: it measures, and nothing else of this run may compute meanwhile. ``beside``: it watches those.
+    """
 
     name: str
     where: str
@@ -21,6 +24,8 @@ class Job:
     gated: bool = False
     after_import: bool = False
     as_patient: bool = False
+    alone: bool = False
+    beside: bool = False
     before: Tuple[Job, ...] = ()
 
     def after(self, first: Sequence[Job]) -> Job:

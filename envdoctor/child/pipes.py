@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 from typing import Iterable, List, Tuple
 
 from envdoctor.child.encode import LARGEST
@@ -111,6 +112,10 @@ class Pipes:
     def wait_for_go(self) -> bool:
         """Wait, in the fork, until the supervisor says so; False when it has died instead."""
         return bool(os.read(self._wait, 1))
+
+    def told_within(self, seconds: float) -> bool:
+        """Wait, in the fork, at most so long; True when the supervisor has told it to go on, or has died."""
+        return bool(select.select([self._wait], [], [], max(0.0, seconds))[0])
 
     def take_over(self, keep: Iterable[int] = ()) -> Tuple[int, int]:
         """Make the fork's ends its stdout and stderr, close everything foreign, and give (answer, dump)."""

@@ -71,13 +71,21 @@ class Supervisor:
     def _start_what_can(self) -> None:
         for jobs in self._waiting.ready():
             self._start_group([job for job in jobs if not self._refused(job)])
-        for forked in list(self._running.values()):
-            if forked.waits_for is not None and forked.waits_for not in self._running and self._has_room():
+        for forked in sorted(self._running.values(), key=lambda each: each.alone):
+            if (
+                forked.waits_for is not None
+                and forked.waits_for not in self._running
+                and self._has_room(forked.jobs[0])
+            ):
                 forked.waits_for = None
                 self._begin(forked)
                 forked.pipes.go()
-        while self._waiting.fresh and self._has_room():
+        self._waiting.fresh.sort(key=lambda job: job.alone)
+        while self._waiting.fresh and self._has_room(self._waiting.fresh[0]):
             self._launch([self._waiting.fresh.pop(0)])
+        if not self._measures:
+            for forked in (each for each in self._running.values() if each.beside):
+                forked.tell_that_it_is_over()
 
     def _refused(self, job: Job) -> bool:
         refusal = self._waiting.refusal(job)
@@ -85,9 +93,20 @@ class Supervisor:
             self._result(job, refusal)
         return bool(refusal)
 
-    def _has_room(self) -> bool:
-        asked = [f for f in self._running.values() if f.jobs and f.jobs[0].after_import and f.waits_for is None]
-        return len(asked) < self._parallel
+    def _has_room(self, job: Job) -> bool:
+        """Tell whether this job may begin beside what is under way; one that measures begins when nothing is.
+
+        A process that has answered still counts until it is gone: it may hold the memory of a GPU until then.
+        """
+        there = [f for f in self._running.values() if f.waits_for is None and not f.beside]
+        if job.alone or any(each.alone for each in there):
+            return not there
+        return sum(each.jobs[0].after_import for each in there if each.jobs) < self._parallel
+
+    @property
+    def _measures(self) -> bool:
+        """Tell whether something that runs alone is under way or still to come."""
+        return any(each.alone for each in self._running.values()) or any(job.alone for job in self._waiting.jobs())
 
     def _start_group(self, jobs: Sequence[Job]) -> None:
         own, questions = forking.split(jobs)

@@ -392,3 +392,20 @@ def import_leaves_a_hanging_fork(context: Context) -> Thing:
 def ask_it(context: Context) -> Thing:
     inherited = IMPORTED.get("pid") != os.getpid()
     return Thing(words=f"imported={bool(IMPORTED)} inherited={inherited} facts={sorted(context.facts)}")
+
+
+def measure(context: Context) -> Thing:
+    """Work for a while, and say from when to when."""
+    began = time.monotonic()
+    end = began + 0.15
+    while time.monotonic() < end:
+        pass
+    return Thing(words=f"{began} {time.monotonic()}")
+
+
+def watch(context: Context) -> Thing:
+    """Watch until what is measured has ended, and say when that was."""
+    began = time.monotonic()
+    while not context.over(0.01):
+        context.so_far(Thing(words=f"{began} {time.monotonic()}"), "watching")
+    return Thing(words=f"{began} {time.monotonic()}")
