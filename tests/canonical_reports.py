@@ -151,3 +151,25 @@ UNDETERMINED = Report(
     None,
     Verdict.UNDETERMINED,
 )
+
+
+HOSTILE = (
+    "x\x1b]8;;http://evil.example\x07[red]</script><img src=x onerror=alert(1)> ](javascript:x) [bold]x[/bold] "
+    "`|$(reboot)`\r\n::error::no # @someone &amp; \\u202e \u202e\u200b\udc80\x00 \"quoted\" 'q' \U000e0041 ]]> %0A "
+    "www.evil.example http://evil.example"
+)  # fmt: skip
+
+
+def hostile(text: str = HOSTILE) -> Report:
+    """Make a report in which every text comes from an enemy."""
+    fix = Fix(text, (Command(None, f"run {text}"),), changes=text, verify=text)
+    finding = Finding(text, text, (Evidence(text, [text], text, "", text),), (fix, fix), text,
+                      affects=(text,), id="some-rule", severity=Severity.ERROR)  # fmt: skip
+    other = replace(finding, id="other-rule", caused_by=(finding.key,), subject="")
+    info = replace(finding, id="third-rule", severity=Severity.INFO, ignored=Ignored(text, text))
+    probe = ProbeResult(text, text, TimedOut(text), 1.0)
+    facts = (Host(os_name=text, container=text), TorchBuild(version=text))
+    made = replace(snapshot.of(*facts, probes=(probe,)), plugin_errors=(text,), tool_version=text)
+    judged = tuple(Check(f"rule-{status.value}", text, True, status, text) for status in Status)
+    found = (Check("some-rule", text, True, Status.FIRED), Check("other-rule", text, False, Status.FIRED))
+    return Report(made, (finding, other, info), (*judged, *found), finding.key, Verdict.ERRORS, True, (text,))

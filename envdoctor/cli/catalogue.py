@@ -39,6 +39,11 @@ class Catalogue:
         return (*RULES, *self.plugins.rules)
 
     @property
+    def pages(self) -> dict[str, str]:
+        """Give the page of every rule by its id."""
+        return {rule.id: rule.page for rule in self.rules}
+
+    @property
     def retired(self) -> frozenset[str]:
         """Name the ids that were once in use."""
         from envdoctor.rules import RETIRED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envdoctor.cli import streams
-from envdoctor.render import load
+from envdoctor.render import SHARED, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,11 +35,46 @@ def check_file(file: str | None, option: str) -> None:
 def deliver(report: Report, given: Mapping[str, Any]) -> None:
     """Write the report to stdout in the format asked for, and to each file of ``--also``."""
     for name, file in given["also"]:
-        streams.save(Path(file), load(name)(report, show=given["show"], width=80))
+        streams.save(Path(file), written(report, name, show=given["show"], width=80))
     if given["format_"] != "terminal":
         for note in report.notes:
             streams.notice(f"envdoctor: {note}")
-    streams.print_out(load(given["format_"])(report, show=given["show"], **view()))
+    if given["format_"] == "github":
+        _add_step_summary(report)
+    streams.print_out(written(report, given["format_"], show=given["show"], **view()))
+
+
+def written(report: Report, format_: str, **look: Any) -> str:
+    """Give the report in a format; one that is made for strangers says nothing of people and machines."""
+    if format_ in SHARED:
+        from envdoctor import redact
+
+        report, _removed = redact.share_report(report, redact.own_names())
+    return load(format_)(report, explain=_page, **look)
+
+
+def _page(id_: str) -> str:
+    """Give a rule's page; nothing for the finding of a rule that is not here any more."""
+    return _pages().get(id_, "")
+
+
+@functools.cache
+def _pages() -> dict[str, str]:
+    from envdoctor.cli import catalogue
+
+    return catalogue.load().pages
+
+
+def _add_step_summary(report: Report) -> None:
+    """Add the report to the step's summary, where GitHub Actions names a file for it."""
+    file = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not file:
+        return
+    try:
+        with Path(file).open("a", encoding="utf-8", errors="backslashreplace") as summary:
+            summary.write(written(report, "markdown"))
+    except OSError as error:
+        streams.notice(f"envdoctor: the step summary cannot be written: {file}: {error.strerror or error}")
 
 
 def view() -> dict[str, Any]:

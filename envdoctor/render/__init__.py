@@ -1,7 +1,8 @@
 """Renderers: Report -> text, one file a format. They are pure; only the command line prints.
 
 Each has the same signature, so that a caller need not know which it has:
-``render(report, *, show, width, color, unicode) -> str``, ending with a newline.
+``render(report, *, show, width, color, unicode, explain) -> str``, ending with a newline. ``explain`` gives a rule's
+page by its id.
 """
 
 from __future__ import annotations
@@ -9,19 +10,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from envdoctor.finding import Report
 
 FORMATS = {
     "terminal": "envdoctor.render.terminal:render",
     "json": "envdoctor.render.json:render",
+    "markdown": "envdoctor.render.markdown:render",
+    "junit": "envdoctor.render.junit:render",
+    "sarif": "envdoctor.render.sarif:render",
+    "github": "envdoctor.render.github:render",
+    "prometheus": "envdoctor.render.prometheus:render",
 }
+# Formats made to be shown to strangers: they get the report without what names people and machines.
+SHARED = frozenset({"markdown"})
 
 
 class Renderer(Protocol):
     """What each format's function looks like."""
 
     def __call__(
-        self, report: Report, *, show: str = ..., width: int = ..., color: bool = ..., unicode: bool = ...
+        self,
+        report: Report,
+        *,
+        show: str = ...,
+        width: int = ...,
+        color: bool = ...,
+        unicode: bool = ...,
+        explain: Callable[[str], str] | None = ...,
     ) -> str:
         """Give the report as text."""
 

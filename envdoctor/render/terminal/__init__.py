@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from envdoctor.render.terminal import findings, lists, machine, tally
 from envdoctor.render.terminal.layout import paragraph
@@ -17,7 +17,7 @@ __all__ = ["render"]
 
 
 def render(
-    report: Report, *, show: str = "problems", width: int = 80, color: bool = False, unicode: bool = True
+    report: Report, *, show: str = "problems", width: int = 80, color: bool = False, unicode: bool = True, **_view: Any
 ) -> str:
     """Give the report as text for a terminal of ``width`` columns, ending with a newline.
 

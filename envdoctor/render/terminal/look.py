@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from envdoctor.render import untrusted
+from envdoctor.render.words import words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,18 +77,3 @@ def _painted(text: str, style: str) -> str:
     if not style or not text.strip():
         return text
     return Style.parse(STYLES[style]).render(text, color_system=ColorSystem.STANDARD)
-
-
-def words(value: Any) -> str:
-    """Put a value in words: ``None`` is unknown, a sequence is a list with commas."""
-    if value is None:
-        return "unknown"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {words(each)}" for key, each in value.items()) or "none"
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return ", ".join(words(each) for each in value) or "none"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value) or "(empty)"
