@@ -155,12 +155,12 @@ def test_ctrl_c_prints_what_is_known(format_: str, slow_torch: dict[str, str], t
 @pytest.mark.parametrize("milliseconds", [20, 40, 60, 80, 100])
 def test_early_ctrl_c_is_no_traceback(milliseconds: int, slow_torch: dict[str, str], tmp_path: Path) -> None:
     """Ctrl-C while the command line is still being loaded ends with 130, in silence, and leaves no process."""
-    program = f"print(flush=True); from envdoctor.cli import main; main({['check', '--format', 'json']!r})"
+    program = f"from envdoctor.cli import main; print(flush=True); main({['check', '--format', 'json']!r})"
     with subprocess.Popen(
         [sys.executable, "-c", program], cwd=tmp_path, env=slow_torch, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as run:
         assert run.stdout
-        run.stdout.readline()  # the interpreter has begun; before, Python itself answers
+        run.stdout.readline()  # the command line has begun; before, Python itself answers
         time.sleep(milliseconds / 1000)
         run.send_signal(signal.SIGINT)
         _, err = run.communicate(timeout=20)

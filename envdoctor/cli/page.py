@@ -48,8 +48,8 @@ def from_source(id_: str, folder: Path) -> Page | None:
     name = id_.replace("-", "_")
     for file in folder.glob("*.py") if name.isidentifier() else ():
         text = file.read_text(encoding="utf-8")
-        if f"\ndef {name}(" in text:
-            return _read(id_, ast.parse(text))
+        if f"\ndef {name}(" in text and (found := _read(id_, ast.parse(text))):
+            return found
     return None
 
 
