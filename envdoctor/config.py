@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from envdoctor import requirements
+from envdoctor.facts.required import Required
 from envdoctor.nearest import unknown
 from envdoctor.plan import LEVELS
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 OWN_FILE = "envdoctor.toml"
 SHARED_FILE = "pyproject.toml"
 FAIL_ON = ("error", "warning", "never")
-REQUIREMENT = (str, int, float, bool)
 
 
 class ConfigError(Exception):
@@ -50,7 +51,7 @@ class Config:
     level: str | None = None
     timeout: float | None = None
     ignore: Mapping[str, Ignore] = field(default_factory=dict)
-    require: Mapping[str, str | float | bool] = field(default_factory=dict)
+    require: Required = field(default_factory=Required)
     notes: tuple[str, ...] = ()
 
 
@@ -204,11 +205,12 @@ def _until(value: Any, key: str, path: str) -> dt.date | None:
     return day
 
 
-def _requirements(value: Any, path: str) -> dict[str, str | float | bool]:
+def _requirements(value: Any, path: str) -> Required:
     table = _expect(value, dict, "require", 'a table such as {torch = ">=2.9", gpus = 8}', path)
-    for name, each in table.items():
-        _expect(each, REQUIREMENT, f"require.{name}", "a string, a number or a boolean", path)
-    return dict(table)
+    try:
+        return requirements.parse(table, path)
+    except requirements.RequirementError as error:
+        raise ConfigError(str(error)) from None
 
 
 READERS = {"fail-on": _fail_on, "ignore": _ignores, "level": _level, "require": _requirements, "timeout": _timeout}

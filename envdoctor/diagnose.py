@@ -103,9 +103,12 @@ def _worse(first: Finding, second: Finding) -> Finding:
 
 
 def _answer(rule: Rule, asked: Rule | Witness, snapshot: Snapshot) -> tuple[Status, str, tuple[Finding, ...]]:
+    """Run one body. What it found before it said that the rest is unknown stays found."""
+    found: tuple[Finding, ...] = ()
     try:
         supplied = [supply(each, snapshot) for each in asked.inputs]
-        found = tuple(_complete(each, rule, snapshot) for each in asked.body(*supplied))
+        for each in asked.body(*supplied):
+            found = (*found, _complete(each, rule, snapshot))
     except NotSupplied as missing:
         return missing.status, str(missing), ()
     except Missing as gap:
@@ -114,7 +117,7 @@ def _answer(rule: Rule, asked: Rule | Witness, snapshot: Snapshot) -> tuple[Stat
     except NotApplicable as why:
         return Status.NOT_APPLICABLE, str(why), ()
     except Unknown as why:
-        return *_unknown(str(why), snapshot), ()
+        return (Status.FIRED, str(why), found) if found else (*_unknown(str(why), snapshot), ())
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a broken rule is an answer, never an early exit
         return Status.UNKNOWN, f"the rule itself failed: {type(error).__name__}: {error}", ()
     return (Status.FIRED, "", found) if found else (Status.PASSED, "", ())
@@ -174,8 +177,8 @@ def _complete(finding: Finding, rule: Rule, snapshot: Snapshot) -> Finding:
         replace(each, freshness=each.freshness or snapshot.freshness(each.fact.partition(".")[0]))
         for each in finding.evidence
     )
-    verify = f"envdoctor check --only {rule.id}{_elsewhere(snapshot)}"
-    fixes = tuple(replace(each, verify=each.verify or verify) for each in finding.fixes)
+    verify, elsewhere = f"envdoctor check --only {rule.id}", _elsewhere(snapshot)
+    fixes = tuple(replace(each, verify=f"{each.verify or verify}{elsewhere}") for each in finding.fixes)
     severity = finding.severity or rule.severity
     return replace(finding, id=rule.id, severity=severity, evidence=evidence, fixes=fixes)
 

@@ -18,6 +18,7 @@ from envdoctor.facts.kernels import KernelAnswers
 from envdoctor.facts.libraries import Extensions, Libraries, MappedLibraries, Toolkit
 from envdoctor.facts.nvml import GpuFabric, GpuState, KernelLog
 from envdoctor.facts.packages import Packages
+from envdoctor.facts.required import Required
 from envdoctor.facts.storage import Storage
 from envdoctor.facts.surroundings import Container, Fabric
 from envdoctor.facts.text import ErrorText, Pasted, Wanted
@@ -39,7 +40,7 @@ FACTS: tuple[type[Fact], ...] = (
     Host, Resources, Environment, PciBus, DeviceNodes, KernelModule, DriverFiles, NvidiaSmi, CudaDriver, CudaRuntime,
     GpuState, GpuFabric, KernelLog, Packages, TorchPath, TorchBuild, TorchFiles, TorchImport, TorchCuda, TorchSettings,
     CompileTools, KernelAnswers, Libraries, Extensions, Container, Fabric, Job, Storage, Toolkit, MappedLibraries,
-    ErrorText, Wanted, Pasted,
+    ErrorText, Wanted, Pasted, Required,
 )  # fmt: skip
 BY_KEY: dict[str, type[Fact]] = {key_of(each): each for each in FACTS}
 F = TypeVar("F", bound=Fact)
@@ -220,3 +221,8 @@ def save(snapshot: Snapshot) -> bytes:
 def with_target(snapshot: Snapshot, target: Target) -> Snapshot:
     """Give the same facts under another target's name."""
     return replace(snapshot, target=target)
+
+
+def with_fact(snapshot: Snapshot, fact: Fact) -> Snapshot:
+    """Give the same snapshot with one more fact, or with this one in the place of another of its kind."""
+    return replace(snapshot, facts={**snapshot.facts, key_of(type(fact)): fact})

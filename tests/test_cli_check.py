@@ -402,3 +402,38 @@ def test_snapshot_of_the_report_is_the_one_examined(machine: Path) -> None:
     """The facts in the report are those of the file, field for field."""
     facts = judged(machine).json["facts"]["facts"]
     assert json.loads(machine.read_text())["facts"] == facts
+
+
+# Requirements
+
+
+def unmet(done: Done) -> list[str]:
+    """Name the requirements that are not met, and hold the exit code to them."""
+    return [each["subject"] for each in done.json["findings"] if each["id"] == "requirement-not-met"]
+
+
+def test_required_by_option_and_by_configuration(machine: Path) -> None:
+    """A requirement counts wherever it is written; the option is put over the configuration."""
+    config = machine.parent / "envdoctor.toml"
+    config.write_text('[require]\ngpus = 64\npython = ">=3.99"\n', encoding="utf-8")
+    only = ("--only", "requirement-not-met")
+    assert (["gpus", "python"], exits.FINDINGS) == (unmet(done := judged(machine, *only)), done.code)
+    over = judged(machine, *only, "--require", "gpus=0", "--require", "python>=3")
+    assert ([], exits.OK) == (unmet(over), over.code)
+
+
+def test_a_requirement_that_nobody_can_judge_is_undetermined(tmp_path: Path) -> None:
+    """What is required and not known is no success."""
+    file = tmp_path / "bare.json"
+    file.write_text(write(to_plain(of())), encoding="utf-8")
+    done = judged(file, "--only", "requirement-not-met", "--require", "driver>=1")
+    assert ("undetermined", exits.UNDETERMINED) == (done.json["verdict"], done.code)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("gpu=8", "did you mean 'gpus'?"), ("torch=2.9", 'such as ">=2.9"'), ("torch", "gpus=8")]
+)
+def test_a_wrong_requirement_is_a_usage_error(machine: Path, word: str, said: str) -> None:
+    """A misspelt or wrong requirement is refused before anything is collected."""
+    done = judged(machine, "--require", word)
+    assert (exits.USAGE, "", True) == (done.code, done.out, said in done.err)

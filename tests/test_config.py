@@ -9,6 +9,7 @@ import pytest
 
 from envdoctor import config
 from envdoctor.config import Config, ConfigError, Ignore
+from envdoctor.facts.required import Need, Required
 
 FULL = """
 fail-on = "warning"
@@ -45,7 +46,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     expected = Config(
         str(file), "warning", "quick", 30.0,
         {"shm-too-small": Ignore("one worker only"), "tf32-off": Ignore("wanted here", dt.date(2027, 1, 31))},
-        {"torch": ">=2.9", "gpus": 8},
+        Required(sources={"needs": str(file)}, needs=(Need("torch", ">=2.9"), Need("gpus", ">=8"))),
     )  # fmt: skip
     assert expected == config.load(file)
 
@@ -142,7 +143,8 @@ def test_file_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
         ("ignore = {a = {until = 2027-01-31}}", "ignore.a has no reason, expected a reason in words"),
         ("ignore = {a = {reason = 'x', till = 1}}", "ignore.a: unknown key 'till': did you mean 'until'?"),
         ("ignore = {a = {reason = 'x', until = 'soon'}}", "ignore.a.until is 'soon', expected a date such as 2027"),
-        ("require = {gpus = [1]}", "require.gpus is [1], expected a string, a number or a boolean"),
+        ("require = {gpus = [1]}", "require.gpus is [1], expected a whole number, which means at least so many"),
+        ("require = {torhc = '>=2'}", "unknown requirement 'torhc': did you mean 'torch'?"),
         ("level = ", "is not valid TOML"),
     ],
 )

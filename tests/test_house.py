@@ -41,7 +41,8 @@ ARROWS: dict[str, set[str] | None] = {
     "rule": {"facts", "finding"},
     "knowledge": set(),
     "remedy": {"facts", "finding", "knowledge"},
-    "rules": {"facts", "finding", "knowledge", "remedy", "rule"},
+    "requirements": {"facts", "nearest"},
+    "rules": {"facts", "finding", "knowledge", "remedy", "requirements", "rule"},
     "selection": {"finding", "rule"},
     "diagnose": {"facts", "finding", "outcome", "plan", "rule", "rules", "selection", "snapshot"},
     "ledger": {"facts", "snapshot"},
@@ -60,7 +61,7 @@ ARROWS: dict[str, set[str] | None] = {
     "runner": {"child", "ending", "facts", "gathered", "listening", "outcome", "plan", "probe", "snapshot", "target"},
     "plugins": {"facts", "plan", "probe", "rule", "rules", "snapshot"},
     "testing": {"diagnose", "facts", "finding", "probe", "rule", "snapshot"},
-    "config": {"finding", "nearest", "plan", "rule"},
+    "config": {"facts", "finding", "nearest", "plan", "requirements", "rule"},
 }
 # Names of types alone may be looked at across these arrows as well (under TYPE_CHECKING).
 TYPE_ARROWS = {"finding": {"snapshot"}, "__init__": set(ARROWS)}

@@ -36,6 +36,9 @@ EMPTY = "the selection is empty: --only and --skip leave no rule to run"
     "--skip", multiple=True, metavar="ID|GROUP", shell_complete=complete_ids, help="Leave these rules out. Repeatable."
 )
 @click.option("--ignore", multiple=True, metavar="ID=REASON", help="Show a finding, but do not count it. Repeatable.")
+@click.option(
+    "--require", multiple=True, metavar="NAME=VALUE", help="Require gpus=8, 'torch>=2.9', bf16=native, … Repeatable."
+)
 @click.option("--fail-on", type=OneOf("severity", FAIL_ON), help="Exit 1 from this severity on. [default: error]")
 @click.option("--timeout", type=Seconds(), help="Limit of the whole run in seconds. [default: 120; quick 15]")
 @click.option("--config", metavar="FILE", help="Read this configuration file instead of the nearest one.")
@@ -60,7 +63,10 @@ def judge(snapshot: Snapshot, settled: Settings, catalogue: Catalogue) -> Report
     """Examine a snapshot, and say beside the findings what the reader must know of the run itself."""
     from envdoctor.diagnose import examine
     from envdoctor.facts.text import Pasted
+    from envdoctor.snapshot import with_fact
 
+    if settled.require.needs:
+        snapshot = with_fact(snapshot, settled.require)
     report = examine(snapshot, catalogue.rules, settled.selection)
     nothing = all(settled.selection.reason_to_skip(rule) for rule in catalogue.rules)
     pasted = snapshot.get(Pasted)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envdoctor import config as configuration
+from envdoctor import requirements
+from envdoctor.facts.required import Required
 from envdoctor.selection import Selection
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class Settings:
     fail_on: str = "error"
     timeout: float = 120.0
     selection: Selection = field(default_factory=Selection)
+    require: Required = field(default_factory=Required)
     notes: tuple[str, ...] = ()
 
 
@@ -54,8 +57,17 @@ def settle(given: Mapping[str, Any], catalogue: Catalogue) -> Settings:
         given.get("fail_on") or config.fail_on or "error",
         given.get("timeout") or config.timeout or SECONDS[level],
         selection,
+        required(config, given.get("require", ())),
         (*config.notes, *notes),
     )
+
+
+def required(config: Config, words: Iterable[str]) -> Required:
+    """Put what ``--require`` says over what the configuration says."""
+    try:
+        return requirements.merged(config.require, requirements.from_words(words, "--require"))
+    except requirements.RequirementError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _ignored(config: Config, given: Iterable[str], catalogue: Catalogue) -> tuple[dict[str, Ignored], tuple[str, ...]]:

@@ -16,7 +16,7 @@ PASS_GPUS = {
     "singularity": "singularity exec --nv IMAGE.sif nvidia-smi",
 }
 ROOM_IN_SHM = {
-    "podman": "podman run --shm-size=8g IMAGE",
+    "podman": "podman run --shm-size={gib}g IMAGE",
     "kubernetes": "kubectl explain pod.spec.volumes.emptyDir  # mount one with medium: Memory at /dev/shm",
 }
 
@@ -35,11 +35,11 @@ def pass_gpus(host: Host | None) -> Fix:
     )
 
 
-def more_shm(host: Host | None) -> tuple[Fix, ...]:
-    """Give the container, or the machine, a larger /dev/shm."""
+def more_shm(host: Host | None, gib: int = 8) -> tuple[Fix, ...]:
+    """Give the container, or the machine, a /dev/shm of this size."""
     if _kind(host) == "none":
-        return (_remount(),)
-    room = ROOM_IN_SHM.get(_kind(host), "docker run --shm-size=8g IMAGE")
+        return (_remount(gib),)
+    room = ROOM_IN_SHM.get(_kind(host), "docker run --shm-size={gib}g IMAGE").format(gib=gib)
     changes = "the container is started anew"
     first = Fix("Start the container with a larger /dev/shm", (Command(None, room),), Safety.DISRUPTIVE, changes)
     if _kind(host) in ROOM_IN_SHM:
@@ -53,10 +53,10 @@ def more_shm(host: Host | None) -> tuple[Fix, ...]:
     return (first, share)
 
 
-def _remount() -> Fix:
+def _remount(gib: int) -> Fix:
     return Fix(
         "Enlarge /dev/shm until the next restart (a line in /etc/fstab makes it last)",
-        (Command(None, "sudo mount -o remount,size=8G /dev/shm"),),
+        (Command(None, f"sudo mount -o remount,size={gib}G /dev/shm"),),
         Safety.ADMIN,
         "the mount of /dev/shm",
         needs_root=True,

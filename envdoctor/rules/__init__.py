@@ -22,6 +22,7 @@ MODULES = (
     "extensions", "mixtures", "interpreter",
     "driver_state", "gpu_kinds", "arch_horizon", "peers", "rdma", "nccl", "building",
     "containers", "ngc", "wsl", "limits", "numa", "threads", "debug_settings", "switched_off", "allocator", "compiling",
+    "required",
 )  # fmt: skip
 # Witnesses: what words of logs and tracebacks add to the rules above. Imported only where there is a text.
 SAID_MODULES = (

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.nvml import Gpu, GpuState, KernelLog
+from envdoctor.facts.required import Required
 from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.knowledge.gpus import capability
@@ -276,6 +277,7 @@ def bf16_emulated(
     driver: CudaDriver | None,
     smi: NvidiaSmi | None,
     cuda: TorchCuda | None,
+    required: Required | None,
 ) -> Iterator[Finding]:
     """bfloat16 works on this GPU, but without Tensor Cores.
 
@@ -287,7 +289,8 @@ def bf16_emulated(
     A T4 computes a bf16 matrix product at a twentieth of its fp16 speed, a V100 at a tenth.
 
     ## How it is detected
-    The compute capability that libcuda, nvidia-smi or torch names, or that belongs to the full model name.
+    The compute capability that libcuda, nvidia-smi or torch names, or that belongs to the full model name. It is info,
+    and an error where native bf16 is required.
 
     ## What to do
     Use fp16 with a gradient scaler on these GPUs.
@@ -303,11 +306,13 @@ def bf16_emulated(
     judged = [(card, capability(card.capability)) for card in found]
     if all(each is None for _, each in judged):
         raise Unknown(f"the compute capability of {found[0].name or 'the GPU'} is not known")
+    severity = Severity.ERROR if required and required.wanted("bf16") == "native" else None
     for card, gpu in judged:
         if gpu is not None and gpu < (8, 0):
             fix = look("Ask torch without the emulation", _native_bf16())
             title = f"bf16 is emulated on the {card.name or 'GPU'} (compute capability {card.capability})"
-            yield Finding(title, "", (card.evidence,), (fix,), card.name if len(found) > 1 else "")
+            subject = card.name if len(found) > 1 else ""
+            yield Finding(title, "", (card.evidence,), (fix,), subject, severity)
 
 
 def _native_bf16() -> str:
