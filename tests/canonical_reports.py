@@ -163,7 +163,7 @@ HOSTILE = (
 def hostile(text: str = HOSTILE) -> Report:
     """Make a report in which every text comes from an enemy."""
     fix = Fix(text, (Command(None, f"run {text}"),), changes=text, verify=text)
-    finding = Finding(text, text, (Evidence(text, [text], text, "", text),), (fix, fix), text,
+    finding = Finding(text, text, (Evidence(text, [text], text, "file", text),), (fix, fix), text,
                       affects=(text,), id="some-rule", severity=Severity.ERROR)  # fmt: skip
     other = replace(finding, id="other-rule", caused_by=(finding.key,), subject="")
     info = replace(finding, id="third-rule", severity=Severity.INFO, ignored=Ignored(text, text))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,7 +26,7 @@ from envdoctor.finding import Finding, Ignored, Report, Severity, Status, Verdic
 from envdoctor.render import FORMATS, SHARED, load
 from envdoctor.rules import RULES
 from tests import canonical_reports as canonical
-from tests.command import here
+from tests.command import environment, here, valid
 
 PAGES = {rule.id: rule.page for rule in RULES}
 REPORTS = {
@@ -34,7 +37,7 @@ REPORTS = {
     "hostile": canonical.hostile(),
     "a megabyte each": canonical.hostile("a'\"<&\n" * 170_000),
 }
-OURS = [name for name in FORMATS if name not in {"terminal", "json"}]
+OURS = [name for name in FORMATS if name not in {"terminal", "json", "jsonl"}]
 
 
 @pytest.fixture(params=REPORTS)
@@ -260,3 +263,40 @@ def test_ignored_findings_are_counted_with_their_reasons() -> None:
 def test_xml_is_well_formed_for_strict_parsers(report: Report) -> None:
     """No character that XML 1.0 forbids gets in."""
     assert "testsuites" == ET.fromstring(written("junit", report).encode()).tag
+
+
+def events(text: str) -> list[Any]:
+    """Read JSON lines, each of them held to the schema."""
+    return [valid(line) for line in text.splitlines()]
+
+
+def test_events_tell_the_whole_report(report: Report) -> None:
+    """Begin, every probe, check and finding, and the verdict at the end, each a valid event."""
+    report = replace(report, checks=tuple(replace(each, id=each.id.lower()) for each in report.checks))
+    told = events(written("jsonl", report))
+    kinds = [each["event"] for each in told]
+    many = {kind: kinds.count(kind) for kind in ("begin", "probe", "check", "finding", "end")}
+    expected = {"probe": len(report.snapshot.probes), "check": len(report.checks), "finding": len(report.findings)}
+    assert {"begin": 1, **expected, "end": 1} == many
+    assert ("begin", "end", report.verdict.value) == (kinds[0], kinds[-1], told[-1]["verdict"])
+
+
+def test_events_come_while_the_run_goes_on(tmp_path: Path) -> None:
+    """A probe that has ended is told before one that has not; each is told once."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("import time\ntime.sleep(60)\n")
+    command = [sys.executable, "-m", "envdoctor", "check", "--format", "jsonl", "--timeout", "40"]
+    environ = environment(PYTHONPATH=str(tmp_path))
+    with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout
+        first = [run.stdout.readline() for _ in range(6)]
+        still_running = run.poll() is None
+        run.send_signal(signal.SIGINT)
+        rest = run.stdout.read()
+    told = events("".join(first) + rest)
+    assert still_running
+    assert ["begin", *["probe"] * 5] == [each["event"] for each in told[:6]]
+    names = [each["name"] for each in told if each["event"] == "probe"]
+    assert sorted(set(names)) == sorted(names)
+    assert "torch-import" in names
+    assert (130, True) == (run.returncode, told[-1]["interrupted"])

@@ -40,11 +40,11 @@ def obtain(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue) -
 
 
 def _collect(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue) -> Snapshot:
-    from envdoctor.cli.progress import Progress
+    from envdoctor.cli import progress as listeners
 
     planned = wanted(for_level(settings.level, catalogue.planned), settings, catalogue)
     patient, planned = _patient(given, planned)
-    progress = Progress()
+    progress = listeners.of(given.get("format_"), patient, settings.level)
     kinds = catalogue.facts if catalogue.plugins.facts else None  # None: the built-in ones, imported after the start
     with interrupts.noted() as pressed:
         from envdoctor.runner.collection import Collection

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envdoctor.cli import streams
+from envdoctor.cli.progress import TOLD
 from envdoctor.render import SHARED, load
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def deliver(report: Report, given: Mapping[str, Any]) -> None:
             streams.notice(f"envdoctor: {note}")
     if given["format_"] == "github":
         _add_step_summary(report)
-    streams.print_out(written(report, given["format_"], show=given["show"], **view()))
+    told = click.get_current_context().meta.get(TOLD)
+    already = frozenset(told) if told is not None else None
+    streams.print_out(written(report, given["format_"], show=given["show"], told=already, **view()))
 
 
 def written(report: Report, format_: str, **look: Any) -> str:

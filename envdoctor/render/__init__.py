@@ -1,8 +1,8 @@
 """Renderers: Report -> text, one file a format. They are pure; only the command line prints.
 
 Each has the same signature, so that a caller need not know which it has:
-``render(report, *, show, width, color, unicode, explain) -> str``, ending with a newline. ``explain`` gives a rule's
-page by its id.
+``render(report, *, show, width, color, unicode, explain, told) -> str``, ending with a newline. ``explain`` gives a
+rule's page by its id; ``told`` names the probes that were written while they ended.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FORMATS = {
     "terminal": "envdoctor.render.terminal:render",
     "json": "envdoctor.render.json:render",
+    "jsonl": "envdoctor.render.jsonl:render",
     "markdown": "envdoctor.render.markdown:render",
     "junit": "envdoctor.render.junit:render",
     "sarif": "envdoctor.render.sarif:render",
@@ -39,6 +40,7 @@ class Renderer(Protocol):
         color: bool = ...,
         unicode: bool = ...,
         explain: Callable[[str], str] | None = ...,
+        told: frozenset[str] | None = ...,
     ) -> str:
         """Give the report as text."""
 

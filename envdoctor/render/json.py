@@ -25,8 +25,12 @@ def render(report: Report, **_view: Any) -> str:
 
 def write(value: Any) -> str:
     """Give plain data as strict, indented JSON, ending with a newline."""
-    clean = rewrite(value, _text)
-    return msgspec.json.format(msgspec.json.encode(clean, enc_hook=str), indent=2).decode() + "\n"
+    return msgspec.json.format(msgspec.json.encode(clean(value), enc_hook=str), indent=2).decode() + "\n"
+
+
+def clean(value: Any) -> Any:
+    """Make plain data fit for strict JSON, and take credentials out of its URLs."""
+    return rewrite(value, _text)
 
 
 def _text(text: str) -> str:

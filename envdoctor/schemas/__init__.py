@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 FILES = {
+    "envdoctor.event/1": "event-1.json",
     "envdoctor.fix/1": "fix-1.json",
     "envdoctor.list/1": "list-1.json",
     "envdoctor.report/1": "report-1.json",
     "envdoctor.snapshot/1": "snapshot-1.json",
 }
-PARTS = {"envdoctor.report/1": ("envdoctor.snapshot/1",)}
+PARTS = {
+    "envdoctor.event/1": ("envdoctor.report/1", "envdoctor.snapshot/1"),
+    "envdoctor.report/1": ("envdoctor.snapshot/1",),
+}
 
 
 def load(name: str) -> dict[str, Any]:
