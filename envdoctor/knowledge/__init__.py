@@ -38,6 +38,7 @@ TABLES: tuple[Table, ...] = (
     Table("ecosystem.csv", "companion package version"),
     Table("gpu_specs.csv", "GPU model"),
     Table("gpu_names.csv", "GPU family by compute capability"),
+    Table("gpu_driver_names.csv", "name that a driver gives a GPU model"),
     Table("cuda_arch.csv", "CUDA compiler release"),
     Table("host_compilers.csv", "CUDA compiler release"),
     Table("nccl_arch.csv", "GPU generation that NCCL learned"),
