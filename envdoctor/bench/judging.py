@@ -1,0 +1,182 @@
+"""Each kind of measurement against what is known of it: which bounds hold, which reference, and why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from envdoctor.bench import causes, limits
+from envdoctor.bench.judgement import MEASURED, Judgement, judged
+from envdoctor.bench.rates import Rate
+from envdoctor.bench.verdict import Expected, Judged, Verdict, judge
+from envdoctor.knowledge import references
+
+if TYPE_CHECKING:
+    from envdoctor.bench.collectives import Collective
+    from envdoctor.bench.machine import Machine
+    from envdoctor.facts.bench import BenchAttention, BenchCollectives, BenchCopies, BenchGemm, BenchMemory, Measured
+    from envdoctor.facts.nvml import GpuFabric
+
+ENOUGH_SHAPES = 3
+LARGE = 4096
+CACHES_TO_BEAT = 4
+COPY_WORDS, TRIAD_WORDS = r"copy|device-to-device", r"-t 1005|triad"
+PINNED, PAGEABLE = "pinned", "pageable"
+
+
+def _from_rows(machine: Machine, kind: str, precision: str = "", *, words: str = "") -> Expected | None:
+    """Give what is published of this GPU, with a vendor's floor beside it."""
+    if machine.spec is None:
+        return None
+    found = references.typical(machine.spec.gpu, kind, precision, words=words)
+    floor = references.floor(machine.spec.gpu, kind)
+    if found is None:
+        return None
+    of = f"median of {found.count} published runs; nearest: " if found.count > 1 else ""
+    return Expected(found.value, f"{of}{found.source}", found.conditions, floor.value if floor else None, found.unit)
+
+
+# Matrix products
+
+
+def products(machine: Machine, gemm: BenchGemm) -> tuple[Judgement, ...]:
+    """Judge every shape. References are for the best of a set, so a single shape has none; physics still holds."""
+    without = "one shape; references are for the best of a set"
+    return tuple(judged(machine, each, limit=machine.product_limit(each), without=without) for each in gemm.measured)
+
+
+def best_products(machine: Machine, gemm: BenchGemm) -> tuple[Judgement, ...]:
+    """Give, for each precision, the fastest shape that can be believed, against its reference."""
+    believed = [each for each in products(machine, gemm) if each.value and each.verdict is not Verdict.IMPOSSIBLE]
+    names = dict.fromkeys(each.measured.precision for each in believed)
+    return tuple(_best(machine, [each for each in believed if each.measured.precision == name]) for name in names)
+
+
+def _best(machine: Machine, found: list[Judgement]) -> Judgement:
+    fastest = max(found, key=lambda each: each.value or 0.0)
+    measured = fastest.measured
+    expected = _from_rows(machine, "gemm", measured.precision)
+    again = judged(machine, measured, limit=fastest.limit, expected=expected)
+    said = again.judged
+    if said.verdict is Verdict.LOW and sum(map(_is_large, found)) < ENOUGH_SHAPES and causes.of(again) is None:
+        tried = f"only {len(found)} shape{'s' if len(found) > 1 else ''} tried, and the best one differs per card"
+        said = Judged(Verdict.AMBIGUOUS, f"{said.reason}, but {tried}")
+    config = {**again.config, "best_of": str(len(found))}
+    return Judgement("gemm-best", measured, again.rate, said, again.limit, expected, again.window, config)
+
+
+def _is_large(each: Judgement) -> bool:
+    sides = [int(part) for part in _shape(each.measured).split("x") if part.isdigit()]
+    return bool(sides) and min(sides) >= LARGE
+
+
+def _shape(measured: Measured) -> str:
+    return measured.config.get("shape") or "x".join(measured.config.get(name, "") for name in ("m", "n", "k"))
+
+
+# Memory
+
+
+def memory(machine: Machine, found: BenchMemory) -> tuple[Judgement, ...]:
+    """Judge copy and triad on the device."""
+    untrue = _in_cache(found)
+    return tuple(
+        judged(
+            machine,
+            each,
+            limit=machine.memory_limit(),
+            expected=_from_rows(machine, "mem_bw", words=TRIAD_WORDS if "triad" in each.name else COPY_WORDS),
+            untrue=untrue,
+        )
+        for each in found.measured
+    )
+
+
+def _in_cache(found: BenchMemory) -> str:
+    buffer, cache = found.buffer_bytes, found.cache_bytes
+    if not buffer or not cache or buffer >= CACHES_TO_BEAT * cache:
+        return ""
+    mib = 1 << 20
+    return (
+        f"the buffer of {buffer / mib:.0f} MiB is partly in the cache of {cache / mib:.0f} MiB: the cache was measured"
+    )
+
+
+# Copies between host and device
+
+
+def copies(machine: Machine, found: BenchCopies) -> tuple[Judgement, ...]:
+    """Judge each copy against the link as it was while copying: idle links train down."""
+    return tuple(_copy(machine, each) for each in found.measured)
+
+
+def _copy(machine: Machine, measured: Measured) -> Judgement:
+    if machine.is_chip_to_chip:
+        expected = _from_rows(machine, "d2h_bw" if is_to_host(measured) else "h2d_bw", words="C2C")
+        return judged(machine, measured, expected=expected, without="host memory is reached over NVLink-C2C")
+    generation, width, how = link_of(machine, measured)
+    limit = limits.of_link(generation, width)
+    if PAGEABLE in measured.name:
+        return judged(machine, measured, limit=limit, without="pageable memory: it depends on the host's CPU")
+    reach = references.over_pcie(generation, width) if generation and width else None
+    if reach is None:
+        return judged(machine, measured, limit=limit, without="the PCIe link is not known")
+    expected = Expected(reach, references.PCIE_SOURCE, f"PCIe Gen{generation} x{width}, {how}", unit="GB/s")
+    return judged(machine, measured, limit=limit, expected=expected)
+
+
+def is_to_host(measured: Measured) -> bool:
+    """Tell whether a copy goes from the device to the host."""
+    return "d2h" in measured.name
+
+
+def link_of(machine: Machine, measured: Measured) -> tuple[int | None, int | None, str]:
+    """Give generation and width of the PCIe link, and how they are known: read while copying, or the data sheet's."""
+    window = machine.window(measured)
+    if window.pcie_generation and window.pcie_width:
+        return window.pcie_generation, window.pcie_width, "read while copying"
+    if machine.spec and machine.spec.pcie_generation and machine.spec.pcie_lanes:
+        return machine.spec.pcie_generation, machine.spec.pcie_lanes, "of the data sheet, not read while copying"
+    return None, None, ""
+
+
+# Attention and collectives
+
+
+def attention(machine: Machine, found: BenchAttention) -> tuple[Judgement, ...]:
+    """Judge each backend by physics alone; backends are compared with each other by the rules."""
+    without = "backends are compared with each other, not with a reference"
+    return tuple(judged(machine, each, limit=_if_flops(machine, each), without=without) for each in found.measured)
+
+
+def _if_flops(machine: Machine, measured: Measured) -> limits.Limit:
+    return machine.product_limit(measured) if measured.work_unit == "flop" else limits.Limit()
+
+
+def collectives(machine: Machine, found: BenchCollectives, fabric: GpuFabric | None) -> tuple[Judgement, ...]:
+    """Give each collective as bus bandwidth; a large all-reduce over NVLinks is held against what the links give."""
+    from envdoctor.bench.collectives import collectives as all_of
+
+    return tuple(_collective(machine, each, fabric, found) for each in all_of(found))
+
+
+def _collective(machine: Machine, each: Collective, fabric: GpuFabric | None, found: BenchCollectives) -> Judgement:
+    from envdoctor.bench.collectives import ALL_REDUCE, PLATEAU_BYTES, expected_over_links
+
+    plain = judged(machine, each.measured)
+    if each.busbw is None:
+        return plain
+    rate = Rate("GB/s", each.busbw, each.bus_samples)
+    links = expected_over_links(machine, fabric)
+    expected = None
+    if links and each.op == ALL_REDUCE and each.bytes >= PLATEAU_BYTES and found.ranks == found.ranks_here:
+        how = f"ring over {links.links} active NVLinks of each GPU; NVLink SHARP gives more"
+        expected = Expected(links.busbw, links.source, how, unit="GB/s")
+    # Physics does not bound it from here: with NVLink SHARP more is counted than goes over the wire.
+    said = judge(each.busbw, limits.Limit(most=float("inf")), expected, without="no expectation for this transport")
+    return replace(plain, rate=rate, judged=said, expected=expected)
+
+
+def is_measured(measured: Measured) -> bool:
+    """Tell whether there are samples."""
+    return measured.state == MEASURED and bool(measured.seconds)
