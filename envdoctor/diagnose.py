@@ -10,7 +10,7 @@ from envdoctor.facts.run import ProbeEnd, ProbeRun
 from envdoctor.facts.text import NOT_CARRIED
 from envdoctor.finding import Check, Confidence, Finding, Report, Severity, Status, Verdict
 from envdoctor.outcome import Absent, Crashed, Failed, Got, TimedOut
-from envdoctor.plan import LEVELS, level_of
+from envdoctor.plan import BENCH, LEVELS, level_of
 from envdoctor.rule import Input, Missing, NotApplicable, Rule, Unknown, Witness
 from envdoctor.selection import Selection
 
@@ -161,6 +161,8 @@ def _end_of(result: ProbeResult) -> ProbeEnd:
 
 
 def _missing(key: str, result: ProbeResult | None, snapshot: Snapshot) -> NotSupplied:
+    if result is None and level_of(key) == BENCH:
+        return NotSupplied(Status.SKIPPED, _not_measured(key, snapshot))
     if result is None and LEVELS.index(level_of(key)) > LEVELS.index(snapshot.level):
         return NotSupplied(Status.SKIPPED, f"needs --level {level_of(key)}")
     if result is None and snapshot.target.kind == "text":
@@ -170,6 +172,13 @@ def _missing(key: str, result: ProbeResult | None, snapshot: Snapshot) -> NotSup
     if isinstance(result.outcome, Absent):
         return NotSupplied(Status.NOT_APPLICABLE, result.outcome.reason)
     return NotSupplied(Status.UNKNOWN, f"probe {result.name} {result.outcome.name}: {result.outcome.reason}")
+
+
+def _not_measured(key: str, snapshot: Snapshot) -> str:
+    suite = key.partition("_")[2]
+    if f"{BENCH}_device" in snapshot.facts and suite != "device":
+        return f"needs envdoctor bench --suite {suite}"
+    return "needs envdoctor bench"
 
 
 def _complete(finding: Finding, rule: Rule, snapshot: Snapshot) -> Finding:

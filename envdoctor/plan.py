@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LEVELS = ("quick", "standard", "deep")
+BENCH = "bench"  # no level of a check: the command whose facts these are
+DEPTHS = (*LEVELS, BENCH)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,12 @@ def for_level(level: str, probes: tuple[Planned, ...] = BUILT_IN) -> tuple[Plann
 
 
 def level_of(fact: str, probes: tuple[Planned, ...] = BUILT_IN) -> str:
-    """Give the lowest level at which ``fact`` (a key) is collected; facts of no probe are there from the start."""
+    """Give the lowest level at which ``fact`` (a key) is collected; facts of no probe are there from the start.
+
+    What only a benchmark collects is of "level" ``bench``.
+    """
+    if fact.startswith(f"{BENCH}_"):
+        return BENCH
     return next((p.level for p in probes if p.fact == fact), "quick")
 
 

@@ -11,13 +11,26 @@ import pytest
 import envdoctor
 from envdoctor import plan
 from envdoctor.facts import key_of
+from envdoctor.facts.bench import FACTS as BENCH_FACTS
 from envdoctor.facts.run import ProbeRun
 from envdoctor.probe import Probe
 from envdoctor.rules import RETIRED, RULES
 from envdoctor.snapshot import BY_KEY, FACTS
 
 HEADINGS = ("## What it means", "## Why it matters", "## How it is detected", "## What to do")
-GROUPS = {"GPUs", "driver", "torch", "packages", "libraries", "environment", "precision", "fabric", "system", "doctor"}
+GROUPS = {
+    "GPUs",
+    "driver",
+    "torch",
+    "packages",
+    "libraries",
+    "environment",
+    "precision",
+    "fabric",
+    "system",
+    "doctor",
+    "measured",
+}
 
 
 def catalogue() -> dict[str, set[str]]:
@@ -58,7 +71,8 @@ def test_every_rule_is_in_a_known_group_and_its_causes_exist() -> None:
 
 def test_every_rules_inputs_are_facts_of_a_snapshot() -> None:
     """A rule asks only for facts that a snapshot holds, or for the run itself."""
-    assert {} == {r.id: i.fact.__name__ for r in RULES for i in r.inputs if i.fact not in (*FACTS, ProbeRun)}
+    known = (*FACTS, *BENCH_FACTS, ProbeRun)
+    assert {} == {r.id: i.fact.__name__ for r in RULES for i in r.inputs if i.fact not in known}
 
 
 @pytest.mark.parametrize("planned", plan.BUILT_IN, ids=lambda each: each.name)

@@ -9,7 +9,7 @@ import ast
 import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from envdoctor.plan import BUILT_IN, LEVELS, Planned, level_of
+from envdoctor.plan import BUILT_IN, DEPTHS, Planned, level_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,7 +40,7 @@ def of(rule: Rule, planned: tuple[Planned, ...] = BUILT_IN) -> Page:
 
 def lowest(facts: Iterable[str], planned: tuple[Planned, ...] = BUILT_IN) -> str:
     """Give the lowest level that collects all these facts."""
-    return max((level_of(each, planned) for each in facts), key=LEVELS.index, default=LEVELS[0])
+    return max((level_of(each, planned) for each in facts), key=DEPTHS.index, default=DEPTHS[0])
 
 
 def from_source(id_: str, folder: Path) -> Page | None:

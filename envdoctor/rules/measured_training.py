@@ -1,0 +1,343 @@
+"""Training, measured: attention, the model's step, launches, the loader and its disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from envdoctor.facts.bench import (
+    BenchAttention,
+    BenchClocks,
+    BenchDevice,
+    BenchLadder,
+    BenchLoader,
+    BenchModel,
+    Measured,
+)
+from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
+from envdoctor.rule import NotApplicable, Unknown, rule
+from envdoctor.rules.measuring import GROUP, again, amount, at_clock, measured_gpu, need_judged, shown
+
+if TYPE_CHECKING:
+    from envdoctor.bench.ladder import Rung
+
+NOTICEABLE = 1.15
+HOST_BOUND = 0.9  # the host's time over the device's
+LOADER_KEEPS_UP = 0.95
+MILLI = 1e-3
+
+
+@rule(severity=Severity.WARNING, group=GROUP, explained_by=("fused-attention-unavailable",))
+def attention_below_reference(
+    device: BenchDevice, attention: BenchAttention, clocks: BenchClocks | None
+) -> Iterator[Finding]:
+    """The attention backend that torch picks here is slower than another one that was measured beside it.
+
+    ## What it means
+    scaled_dot_product_attention chooses among several kernels. For the shape of the model it takes one that is slower
+    on this GPU than another one that is usable.
+
+    ## Why it matters
+    In a ViT-B/16 attention is 4 % of the FLOPs and, with the plain implementation, a quarter of the time.
+
+    ## How it is detected
+    Each backend is measured alone on the same input, and torch is asked which one it picks. It fires when the one
+    picked takes at least 15 % longer and the samples of the two do not overlap.
+
+    ## What to do
+    Ask for the faster one with torch.nn.attention.sdpa_kernel, and see why torch refuses it by default.
+
+    ## Sources
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html
+    """
+    machine = measured_gpu(device, clocks)
+    compared = 0
+    for choice in attention.choices:
+        alike = [e for e in attention.measured if e.precision == choice.precision and _same_input(e, choice.config)]
+        slower = _slower(alike, choice.picked)
+        compared += bool(choice.picked and _by_backend(alike).get(choice.picked))
+        if slower:
+            picked, best, ratio = slower
+            title = f"torch picks {choice.picked} attention, which takes {ratio:.1f} times as long as {_backend(best)}"
+            evidence = tuple(_timed(attention, each) for each in (picked, best))
+            yield Finding(
+                f"{title} here",
+                "\n\n".join(f"{name}: {words}" for name, words in choice.refused.items() if name == _backend(best)),
+                (*evidence, see(attention, "choices", "torch picks", choice.picked)),
+                (_ask_for(_backend(best), device),),
+                f"{choice.precision} {_where(best)}",
+                confidence=Confidence.CERTAIN if machine.spec else Confidence.LIKELY,
+            )
+    if not compared:
+        raise Unknown("which backend torch picks was not measured beside the others")
+
+
+def _same_input(measured: Measured, config: dict[str, str]) -> bool:
+    shared = [key for key in config if key in measured.config and key != "backend"]
+    return all(measured.config[key] == config[key] for key in shared)
+
+
+def _backend(measured: Measured) -> str:
+    named = next((each for each in ("flash", "efficient", "cudnn", "math") if each in measured.name), measured.name)
+    return measured.config.get("backend", named)
+
+
+def _where(measured: Measured) -> str:
+    shape = measured.config.get("shape", "")
+    return " ".join(filter(None, (shape, "backward" if "backward" in measured.name else "forward")))
+
+
+def _by_backend(found: list[Measured]) -> dict[str, Measured]:
+    forward = [each for each in found if "backward" not in each.name and each.seconds]
+    return {_backend(each): each for each in forward}
+
+
+def _slower(found: list[Measured], picked: str | None) -> tuple[Measured, Measured, float] | None:
+    """Give the picked backend, the fastest one, and how many times as long the picked one takes; None if it is fine."""
+    from envdoctor.bench.rates import median
+    from envdoctor.bench.statistics import Change, compare
+
+    by_backend = _by_backend(found)
+    mine = by_backend.get(picked or "")
+    if mine is None:
+        return None
+    best = min(by_backend.values(), key=lambda each: median(each.seconds) or 0.0)
+    said = compare(mine.seconds, best.seconds)
+    faster = said.change is Change.FASTER and (said.speedup or 0.0) >= NOTICEABLE
+    return (mine, best, said.speedup or 0.0) if faster else None
+
+
+def _timed(attention: BenchAttention, measured: Measured) -> Evidence:
+    from envdoctor.bench.statistics import summarize
+
+    found = summarize(measured.seconds)
+    said = f"{found.median * 1e6:.0f} us ({found.q1 * 1e6:.0f} to {found.q3 * 1e6:.0f}, n {found.n})" if found else ""
+    return see(attention, "measured", f"{_backend(measured)}, {measured.precision}", said)
+
+
+def _ask_for(backend: str, device: BenchDevice) -> Fix:
+    names = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "cudnn": "CUDNN_ATTENTION", "math": "MATH"}
+    line = f"torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.{names.get(backend, backend.upper())})"
+    check = f"python -c 'import torch; print({line})'"
+    verify = again("attention", device=device)
+    return Fix(f"Run the model under {line}", (Command(None, check),), Safety.SAFE, "your program", verify=verify)
+
+
+@rule(
+    severity=Severity.WARNING,
+    group=GROUP,
+    explained_by=("gemm-below-reference", "memory-bandwidth-below-reference", "attention-below-reference",
+                  "fused-attention-unavailable", "launch-bound", "tensor-cores-idle", "not-exclusive"),
+)  # fmt: skip
+def vit_below_reference(device: BenchDevice, model: BenchModel, clocks: BenchClocks | None) -> Iterator[Finding]:
+    """The training step of the model is slower than others measured it on this GPU.
+
+    ## What it means
+    Images a second of a whole training step, on data that is already on the GPU, stay below a published run of the
+    same model in the same precision on the same GPU model.
+
+    ## Why it matters
+    This is the speed that training has when nothing else is in its way.
+
+    ## How it is detected
+    The median of the measured steps against the published throughput. Below 85 % this fires. For most GPUs nobody
+    published one: the answer is then unknown, never a guess.
+
+    ## What to do
+    Read the findings that explain it: products, memory, attention, launches. What none of them explains lies between
+    the block and the step: the optimizer, a slow host, or torch itself.
+
+    ## Sources
+    https://github.com/huggingface/pytorch-image-models/tree/main/results
+    """
+    from envdoctor.bench import training
+    from envdoctor.bench.verdict import Verdict
+
+    machine = measured_gpu(device, clocks)
+    steps = [each for each in training.measurements(machine, model) if training.is_step(each.measured)]
+    need_judged(steps)
+    slow = [each for each in steps if each.verdict is Verdict.BAD]
+    for worst in sorted(slow, key=lambda each: each.share_of_reference or 1.0)[:1]:
+        title = f"{model.model} trains at {worst.share_of_reference:.0%} of a published run on this GPU"
+        source = worst.expected.source if worst.expected else ""
+        fix = Fix(
+            "See where the speed goes, stage by stage",
+            (Command(None, f"envdoctor bench --model {model.model} --suite gemm,attention,model,ladder"),),
+            Safety.SAFE,
+            "nothing: it only measures",
+            verify=again("model", device=device),
+        )
+        yield Finding(title, f"Published: {source}", (shown(model, worst), *at_clock(clocks, worst)), (fix,))
+
+
+@rule(
+    severity=Severity.WARNING,
+    group=GROUP,
+    explained_by=("cuda-launch-blocking-set", "anomaly-or-debug-mode-on", "cgroup-cpu-limit-below-workers"),
+)
+def launch_bound(
+    device: BenchDevice, model: BenchModel, ladder: BenchLadder | None, clocks: BenchClocks | None
+) -> Iterator[Finding]:
+    """The host launches kernels more slowly than the GPU works them off.
+
+    ## What it means
+    The Python side of a training step takes as long as the GPU's side: the GPU waits for its next kernel.
+
+    ## Why it matters
+    A faster GPU, a lower precision or a better kernel then changes nothing.
+
+    ## How it is detected
+    The host's time until all of a step is launched against the GPU's time for it, both measured. 90 % or more fires.
+    Where a CUDA graph of the same step was measured, its gain is what the launches cost.
+
+    ## What to do
+    Take a larger batch, compile the model, or capture the step in a CUDA graph. Look at the CPU quota and governor.
+
+    ## Sources
+    https://docs.pytorch.org/docs/stable/generated/torch.compile.html
+    """
+    from envdoctor.bench import training
+    from envdoctor.bench.ladder import named, rungs
+
+    machine = measured_gpu(device, clocks)
+    steps = [e for e in model.measured if training.is_step(e) and e.dispatch_seconds and e.seconds]
+    if not steps:
+        raise Unknown("the host's time of a training step was not measured")
+    step = min(steps, key=lambda each: sum(each.seconds) / len(each.seconds))
+    host, gpu = _middle(step.dispatch_seconds), _middle(step.seconds)
+    if host < HOST_BOUND * gpu:
+        return
+    found = rungs(machine, ladder) if ladder else ()
+    graph = named(found, "graph")
+    proof = _gain(ladder, graph) if ladder and graph else ()
+    evidence = (
+        see(model, "measured", "the host launches a step in", f"{host / MILLI:.1f} ms"),
+        see(model, "measured", "the GPU takes", f"{gpu / MILLI:.1f} ms"),
+        *proof,
+    )
+    yield Finding(
+        f"A training step waits for the host: {host / MILLI:.1f} ms to launch, {gpu / MILLI:.1f} ms on the GPU",
+        f"Batch {step.config.get('batch', model.batch)}, {step.precision}.",
+        evidence,
+        (_fewer_launches(device),),
+        confidence=Confidence.CERTAIN if proof else Confidence.LIKELY,
+    )
+
+
+def _middle(seconds: tuple[float, ...]) -> float:
+    from envdoctor.bench.rates import median
+
+    return median(seconds) or 0.0
+
+
+def _gain(ladder: BenchLadder, graph: Rung) -> tuple[Evidence, ...]:
+    if graph.verdict != "faster" or (graph.speedup or 0.0) < NOTICEABLE:
+        return ()
+    return (see(ladder, "rows", "as a CUDA graph", f"{graph.speedup:.2f} times as fast"),)
+
+
+def _fewer_launches(device: BenchDevice) -> Fix:
+    line = 'model = torch.compile(model, mode="reduce-overhead")'
+    commands = (Command(None, f"# in your program:  {line}"),)
+    verify = again("model", "ladder", device=device)
+    return Fix(
+        "Launch less: compile the model, or raise the batch", commands, Safety.SAFE, "your program", verify=verify
+    )
+
+
+@rule(
+    severity=Severity.WARNING,
+    group=GROUP,
+    explained_by=("disk-or-dataset-slow", "cgroup-cpu-limit-below-workers", "omp-threads-oversubscription",
+                  "shm-too-small"),
+)  # fmt: skip
+def loader_bound(
+    device: BenchDevice,
+    loader: BenchLoader,
+    ladder: BenchLadder | None,
+    model: BenchModel | None,
+    clocks: BenchClocks | None,
+) -> Iterator[Finding]:
+    """Images come more slowly from the loader than the GPU trains on them.
+
+    ## What it means
+    The best number of workers that was measured gives fewer images a second than the training step takes.
+
+    ## Why it matters
+    The GPU idles. No change to model, precision or kernels makes training faster: in one published case the loader
+    alone was worth a factor of 5 on 8 GPUs.
+
+    ## How it is detected
+    Images a second from files to batches, for each number of workers, against the fastest training step, both
+    measured here. Several GPUs on one host share its loader.
+
+    ## What to do
+    Raise the number of workers up to the CPUs of this container, decode on the GPU (DALI), store the images smaller, or
+    keep them on a local disk.
+
+    ## Sources
+    https://docs.pytorch.org/docs/stable/data.html
+    """
+    from envdoctor.bench.ladder import fastest, rungs
+    from envdoctor.bench.machine import machine_of
+
+    machine = machine_of(device, clocks)
+    if machine.is_cpu:
+        raise NotApplicable("a CPU was measured: it loads and trains with the same cores")
+    top = fastest(rungs(machine, ladder)) if ladder else None
+    speed = top.images_per_second if top else _step_speed(model)
+    best = _best_loader(loader)
+    if speed is None or best is None:
+        raise Unknown("the loader and a training step were not both measured")
+    measured, images = best
+    if images >= LOADER_KEEPS_UP * speed:
+        return
+    workers = measured.config.get("workers", "?")
+    yield Finding(
+        f"The loader gives {amount(images)} images/s, the GPU trains on {amount(speed)}",
+        f"With {workers} workers on {loader.cpus or '?'} CPUs the GPU works {images / speed:.0%} of the time at most.",
+        (*_sweep(loader), see(loader, "cpus", "CPUs of this process")),
+        (_more_workers(loader),),
+    )
+
+
+def _step_speed(model: BenchModel | None) -> float | None:
+    from envdoctor.bench import training
+    from envdoctor.bench.rates import rate_of
+
+    steps = [each for each in model.measured if training.is_step(each)] if model else []
+    return max((rate_of(each).value or 0.0 for each in steps), default=None)
+
+
+def _best_loader(loader: BenchLoader) -> tuple[Measured, float] | None:
+    from envdoctor.bench.rates import rate_of
+
+    rates = [(each, rate_of(each).value) for each in loader.measured if each.work_unit == "image"]
+    known = [(each, value) for each, value in rates if value and each.config.get("decoder") != "none"]
+    return max(known, key=lambda each: each[1], default=None)
+
+
+def _sweep(loader: BenchLoader) -> tuple[Evidence, ...]:
+    from envdoctor.bench.rates import rate_of
+
+    return tuple(
+        see(loader, "measured", f"{each.config.get('workers', '?')} workers, {each.config.get('decoder', each.name)}",
+            amount(rate_of(each).value, "images/s"))
+        for each in loader.measured
+        if each.work_unit == "image" and each.seconds
+    )  # fmt: skip
+
+
+def _more_workers(loader: BenchLoader) -> Fix:
+    line = f"DataLoader(..., num_workers={loader.cpus or 8}, pin_memory=True, persistent_workers=True)"
+    verify = again("ladder", "loader")
+    return Fix(
+        "Give the loader every CPU that this process has",
+        (Command(None, f"# in your program:  {line}"),),
+        Safety.SAFE,
+        "your program",
+        verify=verify,
+    )
+
+
+RULES = (attention_below_reference, vit_below_reference, launch_bound, loader_bound)
