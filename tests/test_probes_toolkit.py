@@ -98,7 +98,7 @@ def test_headers_of_cudnn_tell_their_version(tmp_path: Path) -> None:
 def test_nccl_reads_the_users_file_before_the_machines(tmp_path: Path) -> None:
     """What the first file sets stays; a value that may be a secret is left out."""
     machine: Machine = {
-        "home/ada/.nccl.conf": "# mine\nNCCL_DEBUG = INFO\nNCCL_IB_HCA=mlx5_0\n",
+        "home/ada/.nccl.conf": "# mine\nNCCL_DEBUG=INFO\nNCCL_IB_HCA=mlx5_0\n",
         "etc/nccl.conf": "NCCL_DEBUG=WARN\nNCCL_SOCKET_IFNAME=ens1\nNCCL_X_TOKEN=abc\nrubbish\n",
     }
     fact = toolkit_of(tmp_path, machine, HOME="/home/ada")
@@ -195,7 +195,14 @@ def test_versions_are_read(parse: object, text: str, expected: str | None) -> No
 
 def test_conf_lines_that_are_none_are_left_out() -> None:
     """Comments, blanks and lines without = say nothing."""
-    assert (("NCCL_DEBUG", "INFO"),) == parse_nccl_conf("#x=y\n\n =1\nnothing\n NCCL_DEBUG = INFO \n")
+    assert (("NCCL_DEBUG", "INFO"),) == parse_nccl_conf("#x=y\n\n =1\nnothing\nNCCL_DEBUG=INFO \n")
+
+
+def test_blanks_belong_to_the_name() -> None:
+    """NCCL sets a variable whose name has the blanks of its line, so that nothing reads it: they are kept."""
+    assert (("NCCL_DEBUG ", "INFO"), (" #NCCL_ALGO", "Ring")) == parse_nccl_conf(
+        "NCCL_DEBUG = INFO\n #NCCL_ALGO=Ring\n"
+    )
 
 
 @pytest.mark.parametrize(

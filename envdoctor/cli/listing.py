@@ -21,7 +21,7 @@ WHAT = ("findings", "probes")
 
 @click.command("list", short_help="List every finding, probe or knowledge table.")
 @click.argument("what", type=OneOf("list", WHAT), required=False)
-@click.option("--knowledge", is_flag=True, help="List the tables that rules look things up in, with their dates.")
+@click.option("--knowledge", is_flag=True, help="List the tables that rules look up: rows, dates, sources.")
 @click.option("--format", "format_", type=OneOf("format", ("terminal", "json")), default="terminal", help="For stdout.")
 @debug
 def command(what: str | None, *, knowledge: bool, format_: str) -> None:
@@ -69,7 +69,10 @@ def _probes(known: Catalogue) -> list[Row]:
 def _tables() -> list[Row]:
     from envdoctor import knowledge
 
-    return [{"table": each.name, "date": each.date, "row": each.row} for each in knowledge.TABLES]
+    return [
+        {"table": each.name, "rows": each.count, "date": each.date, "row": each.row, "source": each.source}
+        for each in knowledge.TABLES
+    ]
 
 
 def table(rows: list[Row], width: int) -> str:

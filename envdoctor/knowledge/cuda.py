@@ -70,6 +70,20 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
+class Compat:
+    """One cuda-compat package on one driver branch.
+
+    ``status``: compatible, not_applicable (the branch supports this CUDA by itself) or not_compatible.
+    """
+
+    package: str
+    cuda: Version
+    branch: int
+    status: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Floor:
     """The oldest driver that starts builds of one CUDA version, and by which rule."""
 
@@ -176,12 +190,17 @@ def branch_to_install(build: Version, system: str = "linux") -> int | None:
     return fit[0].number if fit else None
 
 
-def compat_status(cuda: Version, driver: Version) -> str | None:
-    """Say what NVIDIA's table says of cuda-compat for ``cuda`` on a driver branch; None when it has no such row.
+@functools.cache
+def compat_packages() -> tuple[Compat, ...]:
+    """Give NVIDIA's table of forward compatibility: each cuda-compat package on each driver branch."""
+    return tuple(
+        Compat(row["compat_package"], cuda_minor(row["cuda"]) or (), int(row["base_driver_branch"]), row["status"],
+               row["source"])
+        for row in rows("cuda_compat.csv")
+    )  # fmt: skip
 
-    ``compatible``, ``not_applicable`` (the branch supports this CUDA by itself) or ``not_compatible``.
-    """
-    for row in rows("cuda_compat.csv"):
-        if cuda_minor(row["cuda"]) == cuda[:2] and row["base_driver_branch"] == str(driver[0]):
-            return row["status"]
-    return None
+
+def compat_status(cuda: Version, driver: Version) -> str | None:
+    """Say what NVIDIA's table says of cuda-compat for ``cuda`` on a driver branch; None when it has no such row."""
+    found = (each.status for each in compat_packages() if each.cuda == cuda[:2] and each.branch == driver[0])
+    return next(found, None)

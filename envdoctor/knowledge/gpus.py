@@ -78,14 +78,49 @@ def has_ptx(code: Code, gpu: Capability) -> bool:
     return any(each <= gpu for each in code.ptx)
 
 
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """One release of CUDA's compiler: the oldest and the newest GPU that it makes code for."""
+
+    cuda: Version
+    oldest: Capability
+    newest: Capability
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """GPUs of one compute capability, by their full names."""
+
+    compute_capability: str
+    line: str
+    names: tuple[str, ...]
+    source: str
+
+
 @functools.cache
+def compilers() -> tuple[Compiler, ...]:
+    """Give the compiler releases, in the order of the table."""
+    return tuple(
+        Compiler(
+            numbers(row["cuda"]) or (), capability(row["min_cc"]) or (), capability(row["max_cc"]) or (), row["source"]
+        )
+        for row in rows("cuda_arch.csv")
+    )
+
+
+@functools.cache
+def families() -> tuple[Family, ...]:
+    """Give the families of GPUs, the newest first."""
+    return tuple(
+        Family(row["compute_capability"], row["family"], cells(row["names"]), row["source"])
+        for row in rows("gpu_names.csv")
+    )
+
+
 def compiler_range(cuda: Version) -> tuple[Capability, Capability] | None:
     """Give the oldest and newest GPU that a CUDA version's compiler makes code for; None where it is not known."""
-    for row in rows("cuda_arch.csv"):
-        low, high = capability(row["min_cc"]), capability(row["max_cc"])
-        if numbers(row["cuda"]) == cuda[:2] and low and high:
-            return low, high
-    return None
+    return next(((each.oldest, each.newest) for each in compilers() if each.cuda == cuda[:2]), None)
 
 
 def beyond_compiler(gpu: Capability, cuda: Version) -> bool | None:
@@ -105,9 +140,9 @@ def _by_name() -> dict[str, str]:
     found: dict[str, str] = {}
     for row in rows("gpu_specs.csv"):
         found[_plain(row["gpu"])] = row["compute_capability"]
-    for row in rows("gpu_names.csv"):
-        for name in cells(row["names"]):
-            found[_plain(name)] = row["compute_capability"]
+    for family in families():
+        for name in family.names:
+            found[_plain(name)] = family.compute_capability
     for name, cc in list(found.items()):
         # People leave out "GeForce" and "Tesla"; "Quadro" they must not: RTX 5000 and Quadro RTX 5000 differ.
         for line in ("geforce ", "tesla "):

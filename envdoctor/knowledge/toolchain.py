@@ -20,6 +20,15 @@ class NcclFloor:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class HostCompiler:
+    """The newest major of gcc that nvcc, or torch before it, accepts for one CUDA release."""
+
+    cuda: Version
+    newest_gcc: int
+    source: str
+
+
 @functools.cache
 def nccl_floors() -> tuple[NcclFloor, ...]:
     """Give the floors, the newest generation first."""
@@ -36,9 +45,14 @@ def nccl_floor(gpu: Capability) -> NcclFloor | None:
 
 
 @functools.cache
+def host_compilers() -> tuple[HostCompiler, ...]:
+    """Give the newest gcc by CUDA release, in the order of the table."""
+    return tuple(
+        HostCompiler(cuda_minor(row["cuda"]) or (), int(row["newest_gcc"]), row["source"])
+        for row in rows("host_compilers.csv")
+    )
+
+
 def newest_gcc(cuda: Version) -> tuple[int, str] | None:
     """Give the newest major of gcc that the nvcc of a CUDA version accepts, and the source; None: not known."""
-    for row in rows("host_compilers.csv"):
-        if cuda_minor(row["cuda"]) == cuda[:2]:
-            return int(row["newest_gcc"]), row["source"]
-    return None
+    return next(((each.newest_gcc, each.source) for each in host_compilers() if each.cuda == cuda[:2]), None)

@@ -13,7 +13,8 @@ from packaging.version import InvalidVersion, Version
 
 from envdoctor.knowledge import cells, rows
 from envdoctor.knowledge.cuda import cuda_minor
-from envdoctor.knowledge.gpus import Code, capability, has_cubin
+from envdoctor.knowledge.ecosystem import Statement, stated, statements
+from envdoctor.knowledge.gpus import Capability, Code, capability, has_cubin
 
 Python = tuple[int, ...]
 
@@ -52,6 +53,7 @@ class TorchWheelCode:
     platforms: tuple[str, ...]
     code: Code
     source: str
+    text: str = ""
 
     def runs_on(self, gpu: str) -> bool:
         """Tell whether a GPU of this compute capability has machine code in the wheel (PTX needs a compiler first)."""
@@ -114,12 +116,30 @@ def release(version: Version) -> TorchRelease | None:
     return next((each for each in releases() if each.version == wanted), None)
 
 
+@dataclass(frozen=True, slots=True)
+class EarlyMinor:
+    """A minor of torch before the table of releases: the CUDA versions it was published for."""
+
+    torch: tuple[int, ...]
+    cuda: tuple[tuple[int, ...], ...]
+    source: str
+
+
+@functools.cache
+def early_minors() -> tuple[EarlyMinor, ...]:
+    """Give the minors before the table of releases, the oldest first."""
+    return tuple(
+        EarlyMinor(numbers(row["torch"]), tuple(map(numbers, cells(row["cuda_variants"]))), row["source"])
+        for row in rows("torch_early.csv")
+    )
+
+
 @functools.cache
 def every_cuda(minor: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """Give every CUDA that a minor of torch was published for; empty where that is not known."""
-    for row in rows("torch_early.csv"):
-        if numbers(row["torch"]) == minor:
-            return tuple(numbers(each) for each in cells(row["cuda_variants"]))
+    early = next((each.cuda for each in early_minors() if each.torch == minor), None)
+    if early is not None:
+        return early
     of_minor = [each for each in releases() if each.version.release[:2] == minor]
     found = [cuda_of(variant) for each in of_minor for variant in (*each.variants, *each.extra_variants)]
     return tuple(sorted({each for each in found if each}))
@@ -131,10 +151,14 @@ def wheel_code() -> tuple[TorchWheelCode, ...]:
     return tuple(
         TorchWheelCode(
             numbers(row["torch"]), row["cuda_variant"], tuple(row["platform"].split("+")),
-            Code(tuple(numbers(each) for each in cells(row["sm_list"]))), row["source"],
+            Code(_capabilities(row["sm_list"]), _capabilities(row["ptx"])), row["source"], row["sm_list"],
         )
         for row in rows("torch_arch.csv")
     )  # fmt: skip
+
+
+def _capabilities(cell: str) -> tuple[Capability, ...]:
+    return tuple(found for each in cells(cell) if (found := capability(each)))
 
 
 def code_of(version: Version, variant: str, platform: str) -> TorchWheelCode | None:
@@ -152,17 +176,16 @@ def code_of(version: Version, variant: str, platform: str) -> TorchWheelCode | N
 @functools.cache
 def _pairings(package: str) -> tuple[Pairing, ...]:
     told = [
-        Pairing(package, row["version"], _torch_of(row), row["kind"], row["source"])
-        for row in rows("ecosystem.csv")
-        if row["package"] == package and row["kind"] in PAIRING_KINDS
+        Pairing(package, row.releases, _torch_of(row), row.kind, row.source)
+        for row in statements()
+        if row.package == package and row.kind in PAIRING_KINDS
     ]
     # Where the companion's own metadata was not gathered, the release it was published with says the same.
     return (*told, *_published_with(package))
 
 
-def _torch_of(row: dict[str, str]) -> SpecifierSet | None:
-    text = row["torch_constraint"]
-    return None if row["kind"] == "none" or not text else SpecifierSet(text)
+def _torch_of(row: Statement) -> SpecifierSet | None:
+    return None if row.kind == "none" or not row.torch else SpecifierSet(row.torch)
 
 
 def _published_with(package: str) -> tuple[Pairing, ...]:
@@ -208,8 +231,7 @@ def made_for(package: str, torch: Version) -> str | None:
 def python_support(python: str) -> Pairing | None:
     """Say from which torch on a Python minor is supported without reserve; None where no row says it."""
     minor = ".".join(python.split(".")[:2])
-    for row in rows("ecosystem.csv"):
-        at_least = row["torch_constraint"].startswith(">=")
-        if row["package"] == "python" and row["version"] == minor and row["kind"] == "python_support" and at_least:
-            return Pairing("python", minor, SpecifierSet(row["torch_constraint"]), row["kind"], row["source"])
+    for row in stated("python", "python_support"):
+        if row.releases == minor and row.torch.startswith(">="):
+            return Pairing("python", minor, SpecifierSet(row.torch), row.kind, row.source)
     return None

@@ -21,7 +21,8 @@ MODULES = (
     "packages", "companions", "companion_gpus", "ptxas", "conda_channels", "companion_cuda", "companion_systems",
     "extensions", "mixtures", "interpreter",
     "driver_state", "gpu_kinds", "arch_horizon", "peers", "rdma", "nccl", "building",
-    "containers", "ngc", "wsl", "limits", "numa", "threads", "debug_settings", "switched_off", "allocator", "compiling",
+    "containers", "ngc", "wsl", "limits", "numa", "threads", "debug_settings", "variable_names", "variable_values",
+    "switched_off", "allocator", "compiling",
     "required",
     "measured_card", "measured_training", "measured_links", "measured_trust",
 )  # fmt: skip

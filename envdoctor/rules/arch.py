@@ -11,7 +11,6 @@ from envdoctor.facts.host import Host
 from envdoctor.facts.packages import Packages
 from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
-from envdoctor.knowledge import cells, rows
 from envdoctor.knowledge.cuda import Version, cuda_minor, dotted, level_suffices, numbers
 from envdoctor.knowledge.gpus import (
     Capability,
@@ -23,7 +22,7 @@ from envdoctor.knowledge.gpus import (
     has_cubin,
     has_ptx,
 )
-from envdoctor.knowledge.torch import cuda_of
+from envdoctor.knowledge.torch import TorchWheelCode, cuda_of, wheel_code
 from envdoctor.remedy.install import change_torch
 from envdoctor.remedy.machine import machine_of
 from envdoctor.remedy.variables import export, look
@@ -191,28 +190,16 @@ def _published(build: TorchBuild, wanted: Version, host: Host | None) -> Built |
     """Look the build up among the published wheels by version, CUDA variant and platform."""
     version = numbers(build.version)
     for row in _wheels(wanted, host):
-        if version and numbers(row["torch"]) == version[:2]:
-            shown = Evidence("knowledge.torch_arch", row["sm_list"], row["source"], "", "published wheel has code for")
-            return Built(_code_in(row), (shown,), wanted, from_table=True)
+        if version and row.torch == version[:2]:
+            shown = Evidence("knowledge.torch_arch", row.text, row.source, "", "published wheel has code for")
+            return Built(row.code, (shown,), wanted, from_table=True)
     return None
 
 
-def _wheels(wanted: Version, host: Host | None) -> list[dict[str, str]]:
-    """Give the rows of the wheels that were published for this CUDA and platform."""
+def _wheels(wanted: Version, host: Host | None) -> list[TorchWheelCode]:
+    """Give the wheels that were published for this CUDA and platform."""
     platform = platform_of(host.machine if host else None, host.system if host else None)
-    return [
-        row
-        for row in rows("torch_arch.csv")
-        if cuda_of(row["cuda_variant"]) == wanted and platform in row["platform"].split("+")
-    ]
-
-
-def _code_in(row: dict[str, str]) -> Code:
-    return Code(_caps(row["sm_list"]), _caps(row["ptx"]))
-
-
-def _caps(cell: str) -> tuple[tuple[int, ...], ...]:
-    return tuple(found for each in cells(cell) if (found := capability(each)))
+    return [each for each in wheel_code() if cuda_of(each.variant) == wanted and platform in each.platforms]
 
 
 def _by_compiler(build: TorchBuild, wanted: Version, host: Host | None) -> Built:
@@ -222,7 +209,7 @@ def _by_compiler(build: TorchBuild, wanted: Version, host: Host | None) -> Built
         words = f"{dotted(span[0])} to {dotted(span[1])}"
         shown.append(Evidence("knowledge.cuda_arch", words, "nvcc's list of GPUs", "", "its compiler makes code for"))
     # A build of a known release that the table lacks is not a published wheel: nothing follows from those.
-    candidates = () if build.version else tuple(_code_in(row) for row in _wheels(wanted, host))
+    candidates = () if build.version else tuple(each.code for each in _wheels(wanted, host))
     return Built(Code(), tuple(shown), wanted, from_table=True, candidates=candidates)
 
 

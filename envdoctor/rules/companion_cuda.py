@@ -26,7 +26,7 @@ from envdoctor.rule import NotApplicable, Rule, Unknown, rule
 from envdoctor.rules.builds import need_cuda_build
 from envdoctor.rules.driver_level import Driver, support_of
 from envdoctor.rules.mixtures import SUFFIX
-from envdoctor.rules.needs import installed, major_of, needs
+from envdoctor.rules.needs import installed, major_of, needs, shown
 from envdoctor.rules.versions import parsed
 
 BNB_BY_TORCH = Version("0.43")  # before, it looked for a libcudart on the path
@@ -121,7 +121,7 @@ def onnxruntime_cuda_mismatch(
     have = packages.find("onnxruntime-gpu")
     if have is None:
         raise NotApplicable("onnxruntime-gpu is not installed")
-    wanted, shown = _cuda_of_onnxruntime(packages, have)
+    wanted, told = _cuda_of_onnxruntime(packages, have)
     majors = cuda_here(packages, build, toolkit)
     cudnn = _cudnn_here(packages, toolkit, libraries)
     if not majors and not cudnn:
@@ -135,7 +135,7 @@ def onnxruntime_cuda_mismatch(
         seen = f"{'CUDA' if lacks_cuda else 'cuDNN'} {' and '.join(str(each) for each in sorted(there))}"
         yield Finding(
             f"onnxruntime-gpu {have.version} needs {what}, here is {seen}",
-            evidence=(installed(packages, have), shown, *there.values()),
+            evidence=(installed(packages, have), told, *there.values()),
             fixes=_fitting_onnxruntime(packages, build, wanted, majors, lacks_cuda=lacks_cuda),
             confidence=Confidence.LIKELY,
             affects=("onnxruntime-gpu",),
@@ -149,7 +149,7 @@ def _cuda_of_onnxruntime(packages: Packages, have: Distribution) -> tuple[int, E
     found = needs(have, "cuda_default")
     if not found:
         raise Unknown(f"which CUDA onnxruntime-gpu {have.version} is built for is not known")
-    return int(found[0].value.partition(".")[0]), found[0].shown(have)
+    return int(found[0].value.partition(".")[0]), shown(found[0], have)
 
 
 def _cudnn_of_onnxruntime(version: Version, cuda: int) -> int | None:

@@ -10,13 +10,14 @@ from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchCuda
 from envdoctor.finding import Finding, Fix, Severity
+from envdoctor.knowledge.ecosystem import Statement, stated
 from envdoctor.knowledge.gpus import capability
 from envdoctor.remedy import repair
 from envdoctor.remedy.install import install
 from envdoctor.remedy.variables import look
 from envdoctor.rule import Missing, NotApplicable, Rule, rule
 from envdoctor.rules.cards import Card, cards
-from envdoctor.rules.needs import Need, installed, stated, stated_for
+from envdoctor.rules.needs import installed, shown, stated_for
 from envdoctor.rules.presence import need_gpu
 
 
@@ -69,21 +70,21 @@ def gpu_too_old_for_package(
             yield _too_old(packages, have, row, old, some=len(old) < len(found), feature=kind != "gpu_min")
 
 
-def _below(card: Card, row: Need) -> bool:
+def _below(card: Card, row: Statement) -> bool:
     gpu, least = capability(card.capability), capability(row.value)
     return gpu is not None and least is not None and gpu < least
 
 
 def _too_old(
-    packages: Packages, have: Distribution, row: Need, old: list[Card], *, some: bool, feature: bool
+    packages: Packages, have: Distribution, row: Statement, old: list[Card], *, some: bool, feature: bool
 ) -> Finding:
     what = f"{row.note} of {have.name} {have.version}" if feature else f"{have.name} {have.version}"
     name = old[0].name or "GPU"
-    shown = replace(row.shown(have), value=f"compute capability {row.value} or higher ({row.note})")
+    minimum = replace(shown(row, have), value=f"compute capability {row.value} or higher ({row.note})")
     return Finding(
         f"The {name} (compute capability {old[0].capability}) is older than {what} serves, {row.value}",
         "The rest of the package works." if feature else "",
-        evidence=(*(card.evidence for card in old), installed(packages, have), shown),
+        evidence=(*(card.evidence for card in old), installed(packages, have), minimum),
         fixes=_around_old(packages, have, old, some=some, feature=feature),
         subject=have.name,
         severity=Severity.INFO if feature else None,
@@ -98,8 +99,8 @@ def _around_old(
     if feature:
         return indices if some else (look("See what this bitsandbytes can do here", "python -m bitsandbytes"),)
     later = next((each for each in stated(have.name, "gpu_min") if not any(_below(card, each) for card in old)), None)
-    if later and all(each.operator == ">=" for each in later.releases):
-        return (install(packages, (f"{have.name}{later.releases}",), title=f"Install {have.name}{later.releases}"),)
+    if later and all(each.operator == ">=" for each in later.specifier):
+        return (install(packages, (f"{have.name}{later.specifier}",), title=f"Install {have.name}{later.specifier}"),)
     return (*(indices if some else ()), *repair.without(packages, (have.name,), ()))
 
 

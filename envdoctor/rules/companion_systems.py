@@ -10,12 +10,13 @@ from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild
 from envdoctor.finding import Finding, Fix, Severity, see
 from envdoctor.knowledge import cells
+from envdoctor.knowledge.ecosystem import stated
 from envdoctor.remedy import repair
 from envdoctor.remedy.install import install
 from envdoctor.remedy.variables import administer, look
 from envdoctor.rule import NotApplicable, Rule, Unknown, rule
 from envdoctor.rules.builds import need_cuda_build
-from envdoctor.rules.needs import installed, major_of, stated, stated_for
+from envdoctor.rules.needs import installed, major_of, shown, stated_for
 from envdoctor.rules.versions import parsed
 
 
@@ -106,7 +107,7 @@ def package_unsupported_on_this_os(packages: Packages, host: Host) -> Iterator[F
         name = {"Darwin": "macOS"}.get(host.system, host.system)
         yield Finding(
             f"{have.name} {have.version} does not support {name}",
-            evidence=(installed(packages, have), see(host, "system", "this system"), row.shown(have)),
+            evidence=(installed(packages, have), see(host, "system", "this system"), shown(row, have)),
             fixes=_on_this_system(packages, have, host.system),
             subject=have.name,
             affects=(have.name,),
@@ -115,7 +116,7 @@ def package_unsupported_on_this_os(packages: Packages, host: Host) -> Iterator[F
 
 def _on_this_system(packages: Packages, have: Distribution, system: str) -> tuple[Fix, ...]:
     refused = [row for row in stated(have.name, "os_not") if system in cells(row.value)]
-    last = next((each.version for row in refused for each in row.releases if each.operator == "<"), None)
+    last = next((each.version for row in refused for each in row.specifier if each.operator == "<"), None)
     if len(refused) == 1 and last:
         return (install(packages, (f"{have.name}>={last}",), title=f"Install {have.name} {last} or newer"),)
     gone = repair.without(packages, (have.name,), ())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from envdoctor.facts.driver import CudaDriver, KernelModule, NvidiaSmi
@@ -10,26 +9,14 @@ from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Environment
 from envdoctor.facts.libraries import Toolkit
 from envdoctor.facts.torch import TorchBuild, TorchSettings
-from envdoctor.finding import Finding, Severity, see
+from envdoctor.finding import Finding, Severity, headline, see
 from envdoctor.remedy.variables import export, look, unset
 from envdoctor.rule import Rule, rule
+from envdoctor.rules.circumstances import Around, holds
+from envdoctor.rules.given import entries, known_of, variables
 from envdoctor.rules.launch import nccl_setting
 from envdoctor.rules.presence import need_gpu
 from envdoctor.rules.setting_values import is_on, value_of
-
-# Each costs speed whenever it is on: name, what it does, and from which value on (None: any that is not off).
-DEBUGGING: tuple[tuple[str, str, str | None], ...] = (
-    ("TORCH_DISTRIBUTED_DEBUG", "each collective is compared between the ranks", r"DETAIL"),
-    ("PYTORCH_NO_CUDA_MEMORY_CACHING", "each tensor asks the driver for its memory", None),
-    ("TRITON_INTERPRET", "Triton's kernels run in the Python interpreter", None),
-    ("DISABLE_PTXAS_OPT", "Triton's kernels are compiled without optimisation", None),
-    ("TORCH_COMPILE_DEBUG", "each compilation writes its traces to disk", None),
-    ("CUDA_FORCE_PTX_JIT", "every kernel is compiled again when it is loaded", None),
-    ("CUBLAS_LOGINFO_DBG", "each call of cuBLAS is written out", None),
-    ("CUDNN_LOGINFO_DBG", "each call of cuDNN is written out", None),
-    ("CUDNN_LOGLEVEL_DBG", "each call of cuDNN is written out", r"3"),
-    ("CUBLASLT_LOG_LEVEL", "each call of cuBLASLt is written out", r"[2-5]"),
-)
 
 
 @rule(severity=Severity.WARNING, group="environment")
@@ -129,15 +116,13 @@ def anomaly_or_debug_mode_on(
     if build and build.debug:
         fix = look("See which build it is", "python3 -c 'import torch; print(torch.__config__.show())'")
         yield Finding("This torch is a debug build", "", (see(build, "debug", "debug build"),), (fix,), "debug-build")
-    for name, does, pattern in DEBUGGING:
-        value = value_of(environment, name)
-        if (
-            environment
-            and value
-            and (re.fullmatch(pattern, value, re.IGNORECASE) if pattern else is_on(environment, name))
-        ):
-            shown = see(environment, "variables", name, value)
-            yield Finding(f"{name}={value}: {does}", "", (shown,), (unset(name),), name)
+    around = Around(environment, build)
+    for each, row in entries(tuple(variables(environment)), "debug") if environment else ():
+        if holds(row.where, around)[0] is not False:
+            shown = (each.evidence, known_of(row))
+            yield Finding(
+                headline(f"{each}: {row.says}"), "", shown, (each.taken_back(),), each.name, Severity(row.severity)
+            )
 
 
 RULES: tuple[Rule, ...] = (cuda_launch_blocking_set, nccl_debug_left_on, anomaly_or_debug_mode_on)

@@ -13,33 +13,16 @@ from envdoctor.remedy.variables import administer, look, start_anew
 from envdoctor.rule import Rule, Unknown, known, rule
 from envdoctor.rules.launch import several_machines
 from envdoctor.rules.presence import in_container, need_gpu
-from envdoctor.rules.visibility import read_mask
+from envdoctor.rules.visibility import visible_gpus
 
 CPUS_PER_GPU = 2  # the training process itself, and at least one worker that loads data
 MANY_GPUS, ENOUGH_FILES, USUAL_FILES = 4, 4096, 1024
 
 
-def _visible(
-    driver: CudaDriver | None, smi: NvidiaSmi | None, state: GpuState | None, environment: Environment | None
-) -> tuple[int, Evidence] | None:
-    """Count the GPUs that a program here sees: CUDA's own count, else NVML's or nvidia-smi's under the mask."""
-    if driver and driver.device_count:
-        return driver.device_count, see(driver, "device_count", "GPUs that CUDA shows")
-    if state and state.gpus:
-        found = len(state.gpus), see(state, "gpus", "GPUs", len(state.gpus))
-    elif smi and smi.gpus:
-        found = len(smi.gpus), see(smi, "gpus", "GPUs", len(smi.gpus))
-    else:
-        return None
-    value = environment.get("CUDA_VISIBLE_DEVICES") if environment else None
-    count = len(read_mask(value, found[0]).taken) if value else found[0]
-    return (count, found[1]) if count else None
-
-
 def _need_visible(
     driver: CudaDriver | None, smi: NvidiaSmi | None, state: GpuState | None, environment: Environment | None
 ) -> tuple[int, Evidence]:
-    found = _visible(driver, smi, state, environment)
+    found = visible_gpus(driver, smi, state, environment)
     if found is None:
         raise Unknown("how many GPUs a program here sees is not known")
     return found
@@ -208,7 +191,7 @@ def open_files_limit_low(
     if soft < 0 or soft >= ENOUGH_FILES:
         return
     machines = several_machines(environment)
-    count = _visible(driver, smi, state, environment)
+    count = visible_gpus(driver, smi, state, environment)
     if machines is None and (count is None or count[0] < MANY_GPUS):
         return
     hard = resources.open_files_hard

@@ -67,15 +67,17 @@ def nccl_too_old_for_gpu(
         floor = nccl_floor(capability(card.capability) or ())
         if floor is None:
             continue
-        version, shown = _nccl(libraries, mapped, settings)
-        if version < floor.nccl:
-            yield _older_nccl(card, floor, version, shown, wanted, alone=len(found) == 1)
+        have = nccl_version(libraries, mapped, settings)
+        if have is None:
+            raise Unknown("NCCL's version is not known")
+        if have[0] < floor.nccl:
+            yield _older_nccl(card, floor, *have, wanted, alone=len(found) == 1)
 
 
-def _nccl(
+def nccl_version(
     libraries: Libraries | None, mapped: MappedLibraries | None, settings: TorchSettings | None
-) -> tuple[Version, Evidence]:
-    """Give NCCL's version from who knows best, or end the rule."""
+) -> tuple[Version, Evidence] | None:
+    """Give NCCL's version from who knows best: mapped, found first by the loader, or torch's headers."""
     row = libraries.row("nccl") if libraries else None
     places: list[tuple[str | None, Evidence]] = []
     if mapped and mapped.nccl_version:
@@ -87,11 +89,7 @@ def _nccl(
         places.append((text, shown))
     if settings and settings.nccl_version:
         places.append((settings.nccl_version, see(settings, "nccl_version", "NCCL that torch was built with")))
-    for text, shown in places:
-        version = numbers(text)
-        if version:
-            return version, shown
-    raise Unknown("NCCL's version is not known")
+    return next(((version, shown) for text, shown in places if (version := numbers(text))), None)
 
 
 def _older_nccl(

@@ -13,13 +13,14 @@ from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchCuda
 from envdoctor.finding import Finding, Fix, Severity
 from envdoctor.knowledge.cuda import branch_to_install, cuda_minor
+from envdoctor.knowledge.ecosystem import Statement
 from envdoctor.knowledge.gpus import capability
 from envdoctor.remedy.driver import install_driver
 from envdoctor.remedy.variables import export
 from envdoctor.rule import NotApplicable, Rule, Unknown, rule
 from envdoctor.rules.cards import cards
 from envdoctor.rules.driver_level import Driver, support_of
-from envdoctor.rules.needs import Need, installed, needs
+from envdoctor.rules.needs import installed, needs, shown
 from envdoctor.rules.presence import need_gpu
 
 TRITONS = ("triton", "pytorch-triton")
@@ -77,7 +78,7 @@ def triton_ptxas_driver_mismatch(
         level = f", whose CUDA level is {support.level[0]}.{support.level[1]}" if support.level else ""
         yield Finding(
             f"The kernels of {have.name} {have.version} are made by CUDA {wanted[0]}, too new for this driver{level}",
-            evidence=(installed(packages, have), replace(row.shown(have, "its ptxas is of CUDA"), value=row.value),
+            evidence=(installed(packages, have), replace(shown(row, have, "its ptxas is of CUDA"), value=row.value),
                       *support.evidence),
             fixes=(install_driver(host, branch_to_install(wanted), verb="Raise"),
                    *_other_ptxas(toolkit, support.level, blackwell=blackwell)),
@@ -86,7 +87,7 @@ def triton_ptxas_driver_mismatch(
         )  # fmt: skip
 
 
-def _ptxas(have: Distribution, *, blackwell: bool) -> Need:
+def _ptxas(have: Distribution, *, blackwell: bool) -> Statement:
     named = replace(have, name="triton")
     found = (needs(named, "ptxas_blackwell") if blackwell else ()) or needs(named, "ptxas")
     if not found:

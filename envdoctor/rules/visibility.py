@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Environment
+from envdoctor.facts.nvml import GpuState
 from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.rule import Unknown, rule
@@ -60,6 +61,23 @@ def _problem(entry: str, count: int | None, *, by_name: bool) -> str:
     if count is not None and index >= count:
         return f"index {index} is beyond the last GPU, {count - 1}"
     return ""
+
+
+def visible_gpus(
+    driver: CudaDriver | None, smi: NvidiaSmi | None, state: GpuState | None, environment: Environment | None
+) -> tuple[int, Evidence] | None:
+    """Count the GPUs that a program here sees: CUDA's own count, else NVML's or nvidia-smi's under the mask."""
+    if driver and driver.device_count:
+        return driver.device_count, see(driver, "device_count", "GPUs that CUDA shows")
+    if state and state.gpus:
+        found = len(state.gpus), see(state, "gpus", "GPUs", len(state.gpus))
+    elif smi and smi.gpus:
+        found = len(smi.gpus), see(smi, "gpus", "GPUs", len(smi.gpus))
+    else:
+        return None
+    value = environment.get("CUDA_VISIBLE_DEVICES") if environment else None
+    count = len(read_mask(value, found[0]).taken) if value else found[0]
+    return (count, found[1]) if count else None
 
 
 @rule(severity=Severity.WARNING, group="environment")

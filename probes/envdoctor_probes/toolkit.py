@@ -144,6 +144,6 @@ def _nccl_conf(
 
 
 def parse_nccl_conf(text: str) -> Tuple[Tuple[str, str], ...]:
-    """Read ``NAME=value`` lines; a line that begins with # is a comment."""
-    pairs = (line.partition("=") for line in text.splitlines() if not line.lstrip().startswith("#"))
-    return tuple((name.strip(), value.strip()) for name, equals, value in pairs if equals and name.strip())
+    """Read ``NAME=value`` lines as NCCL does: # in the first column is a comment, and blanks belong to the name."""
+    pairs = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
+    return tuple((name, value.strip()) for name, equals, value in pairs if equals and name.strip())
