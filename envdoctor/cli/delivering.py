@@ -12,7 +12,7 @@ import click
 
 from envdoctor.cli import streams
 from envdoctor.cli.progress import TOLD
-from envdoctor.render import SHARED, load
+from envdoctor.render import SHARED, load, missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +21,17 @@ if TYPE_CHECKING:
 
 
 def check_files(given: Mapping[str, Any]) -> None:
-    """Refuse a file that cannot be written before anything is collected for it."""
-    for _format, file in given["also"]:
+    """Refuse a file or a format that cannot be written before anything is collected for it."""
+    for format_, file in given["also"]:
+        check_format(format_, "--also")
         check_file(file, "--also")
+    check_format(given["format_"], "--format")
+
+
+def check_format(name: str, option: str) -> None:
+    """Refuse a format whose extra is not installed, with the command that installs it."""
+    if why := missing(name):
+        raise click.UsageError(f"{option}: {why}")
 
 
 def check_file(file: str | None, option: str) -> None:

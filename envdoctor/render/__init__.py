@@ -19,6 +19,7 @@ FORMATS = {
     "json": "envdoctor.render.json:render",
     "jsonl": "envdoctor.render.jsonl:render",
     "markdown": "envdoctor.render.markdown:render",
+    "html": "envdoctor.render.html:render",
     "junit": "envdoctor.render.junit:render",
     "sarif": "envdoctor.render.sarif:render",
     "github": "envdoctor.render.github:render",
@@ -26,6 +27,8 @@ FORMATS = {
 }
 # Formats made to be shown to strangers: they get the report without what names people and machines.
 SHARED = frozenset({"markdown"})
+# Formats that need a module which only an extra of the same name brings.
+NEEDS = {"html": "jinja2"}
 
 
 class Renderer(Protocol):
@@ -52,3 +55,13 @@ def load(name: str) -> Renderer:
     module, _, function = FORMATS[name].partition(":")
     found: Renderer = getattr(importlib.import_module(module), function)
     return found
+
+
+def missing(name: str) -> str:
+    """Say what must be installed before this format can be written; nothing where all is there."""
+    import importlib.util
+
+    module = NEEDS.get(name)
+    if module is None or importlib.util.find_spec(module):
+        return ""
+    return f"the {name} format needs {module}: python -m pip install 'torch-envdoctor[{name}]'"

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from envdoctor.finding import Severity, Status
 from envdoctor.render.causes import leading, remarks
 from envdoctor.render.machine_words import doctor, machine
-from envdoctor.render.untrusted import escape
 from envdoctor.render.verdict_words import counts, sentence
 from envdoctor.render.words import words
-from envdoctor.render.written import clean, follows
+from envdoctor.render.written import clean, follows, pasteable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +97,7 @@ def _fix(fix: Fix) -> Iterator[str]:
     yield f"**Fix: {text(fix.title)}**{f' ({about})' if about else ''}"
     yield ""
     if fix.commands:
-        yield from block("\n".join(escape(each.shell) for each in fix.commands), "sh")
+        yield from block("\n".join(pasteable(each.shell) for each in fix.commands), "sh")
     if fix.verify:
         yield f"Prove it: {code(fix.verify)}"
         yield ""

@@ -26,7 +26,8 @@ def escape(text: str) -> str:
     r"""Spell out each character that is invisible or moves the cursor: ``\x1b``, ``\u202e``. Nothing is dropped."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_spelled(each) if unicodedata.category(each) in _HIDDEN else each for each in text)
+    hidden = {ord(each): _spelled(each) for each in set(text) if unicodedata.category(each) in _HIDDEN}
+    return text.translate(hidden) if hidden else text
 
 
 def _spelled(character: str) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from envdoctor.finding import Finding, Fix, Report
 
 LONGEST = 2000
+LONGEST_COMMAND = 20_000
 
 
 def finding_lines(finding: Finding) -> tuple[str, ...]:
@@ -41,7 +42,14 @@ def clean(text: str, limit: int = LONGEST) -> str:
 
 def _fix(fix: Fix) -> Iterator[str]:
     yield f"  fix: {clean(fix.title)}"
-    yield from (f"    {escape(command.shell)}" for command in fix.commands)
+    yield from (f"    {pasteable(command.shell)}" for command in fix.commands)
+
+
+def pasteable(command: str) -> str:
+    """Give a command on one line, whole or not at all: a part of one must not be pasted."""
+    if len(command) > LONGEST_COMMAND:
+        return f"# {len(command)} characters, too long to show: see --format json"
+    return escape(command)
 
 
 def follows(report: Report, finding: Finding) -> str:
