@@ -13,17 +13,21 @@ if TYPE_CHECKING:
     from envdoctor.diagnose import examine as examine
     from envdoctor.finding import Finding as Finding
     from envdoctor.finding import Report as Report
+    from envdoctor.gate.entry import preflight as preflight
+    from envdoctor.gate.refusal import NotReady as NotReady
     from envdoctor.rule import rule as rule
     from envdoctor.snapshot import Snapshot as Snapshot
 
 _HOMES = {
     "Finding": "envdoctor.finding",
+    "NotReady": "envdoctor.gate.refusal",
     "Report": "envdoctor.finding",
     "Snapshot": "envdoctor.snapshot",
     "examine": "envdoctor.diagnose",
+    "preflight": "envdoctor.gate.entry",
     "rule": "envdoctor.rule",
 }
-__all__ = ["Finding", "Report", "Snapshot", "__version__", "examine", "rule"]
+__all__ = ["Finding", "NotReady", "Report", "Snapshot", "__version__", "examine", "preflight", "rule"]
 
 
 def __getattr__(name: str) -> object:

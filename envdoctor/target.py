@@ -30,7 +30,8 @@ class Patient:
 
     ``payload`` maps further top-level names to the directories in which the patient finds them: they need not be
     installed there. ``options`` reach every probe as ``Context.options``. ``key`` is its name in a report, where it
-    has one of its own.
+    has one of its own. ``path``: the module search path of a running program that is examined; empty: the one that a
+    script started in ``cwd`` would have.
     """
 
     python: str = field(default_factory=lambda: sys.executable)
@@ -40,6 +41,7 @@ class Patient:
     payload: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     key: str = ""
+    path: tuple[str, ...] = ()
 
     @property
     def is_ours(self) -> bool:
@@ -73,6 +75,7 @@ class Patient:
             "parent": os.getpid(),
             "roots": asdict(self.roots),
             "options": dict(self.options),
+            "path": list(self.path),
             "probes": [_job(each) for each in planned],
         }
 

@@ -26,6 +26,7 @@ def main(request: Dict[str, Any], paths: Paths) -> NoReturn:
     """Serve one request and end, whatever happens."""
     code = _BROKEN
     try:
+        paths.full = tuple(request.get("path") or paths.full)
         tell = _voice(request["answer_fd"])
         kernel.die_with_parent(signal.SIGTERM)
         if request.get("parent") in (None, os.getppid()):

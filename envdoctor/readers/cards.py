@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _HEADING = re.compile(r"^\s{0,20}(?:\W{0,4}GPU models and configuration)\W{0,4}\s{0,10}:\s{0,10}", re.IGNORECASE)
 _GPU = re.compile(r"^\s{0,20}GPU (\d{1,3}): ?([A-Za-z].{1,100}?)(?: ?\((?:UUID|MIG)[^()]{0,80}\)?)?$")
+_OTHERS = re.compile(r"\b(?:AMD|Radeon|Instinct|gfx\d|Intel|Apple|Ascend)", re.IGNORECASE)
 _MANY = re.compile(r"^\s{0,10}(\d{1,3}) ?[x*\u00d7] ?([A-Za-z].{2,80})$")
 
 
@@ -25,9 +26,12 @@ def cards(lines: Iterable[str]) -> Iterator[SmiGpu]:
         match = _GPU.match(bare)
         if match and int(match.group(1)) not in seen and "Compute Capability" not in line:
             seen.add(int(match.group(1)))
-            yield SmiGpu(int(match.group(1)), match.group(2).strip())
+            if not _OTHERS.search(match.group(2)):
+                yield SmiGpu(int(match.group(1)), match.group(2).strip())
         elif bare != line and not match and not seen:
-            yield from _by_hand(bare)
+            for card in _by_hand(bare):
+                seen.add(card.index or 0)
+                yield card
 
 
 def _by_hand(words: str) -> Iterator[SmiGpu]:
@@ -38,5 +42,5 @@ def _by_hand(words: str) -> Iterator[SmiGpu]:
         return
     match = _MANY.match(words)
     count, name = (min(int(match.group(1)), 64), match.group(2)) if match else (1, words)
-    if re.search(r"[A-Za-z]\D{0,20}\d", name):
+    if re.search(r"[A-Za-z]\D{0,20}\d", name) and not _OTHERS.search(name):
         yield from (SmiGpu(index, name.strip(" .")) for index in range(count))

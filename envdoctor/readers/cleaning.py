@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
+
+from envdoctor.readers.rewrapping import joined
 
 MOST_BYTES = 8_000_000
 MOST_CHARACTERS = 2_000_000
@@ -20,9 +23,14 @@ _TAGS = re.compile(
 _COMMENT = re.compile(r"<!--.{0,2000}?-->")
 _QUOTES = re.compile(r"^ {0,3}(?:> ?){1,8}")
 _FENCE = re.compile(r"^\s{0,8}(?:```|~~~)[\w+-]{0,20}(?: [\w-]{1,40})?\s*$")
-_INLINE_FENCE = re.compile(r"^\s{0,8}```(?:text|shell|bash|console|sh|python)?(?=\S)|```\s*$")
-_STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)\s|^\[?rank ?\d{1,5}\]?: ?")
-_SERVICE = re.compile(r"^([\w.-]{1,60}?)\s{0,20}\| ?(?!\s{0,3}[-=+|])")
+_INLINE_FENCE = re.compile(r"^\s{0,8}```(?:text|shell|bash|console|sh|python)?(?=\s{0,8}\S)|```\s*$")
+_STAMP = re.compile(
+    r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)(?:\s|$)|^\[?rank ?\d{1,5}\]?: ?"
+)
+_SERVICE = re.compile(r"^([A-Za-z][\w.-]{0,60}?)\s{0,20}\| ?")
+_FIRST_OF_STAMPS = frozenset("[r0123456789")
+MOST_LAYERS = 4
+FEWEST = 5  # lines of one service that tell its name from the first column of a table
 
 
 def decoded(data: bytes) -> str:
@@ -47,17 +55,35 @@ def cleaned(text: str) -> tuple[str, ...]:
         text = _ESCAPES.sub("", text)
     text = _INVISIBLE.sub("", text)
     lines = [line[:MOST_LINE].rstrip() for line in text.split("\n")]
-    return tuple(_without_prefixes(_unquoted(_untagged(lines))))
+    return tuple(_peeled(_untagged(lines)))
 
 
 def _untagged(lines: list[str]) -> list[str]:
     """Undo entities and tags; ``<pip>`` and ``<develop>`` are conda's own words and stay."""
-    if any("&" in line and ";" in line for line in lines):
-        lines = [html.unescape(line) if "&" in line else line for line in lines]
+    for _ in range(2):  # what was escaped for a page that escapes by itself
+        if any("&" in line and ";" in line for line in lines):
+            lines = [html.unescape(line)[:MOST_LINE] if "&" in line else line for line in lines]
     if not any("<" in line for line in lines):
         return lines
-    split = [part for line in lines for part in (_BREAKS.split(line) if "<" in line else (line,))]
+    split = [part for line in lines for part in (_broken(line) if "<" in line else (line,))]
     return [_TAGS.sub("", _COMMENT.sub("", line)).rstrip() if "<" in line else line for line in split]
+
+
+def _broken(line: str) -> list[str]:
+    """Split a line at tags that end one; where the tag stands at its end there is a line's end already."""
+    parts = _BREAKS.split(line)
+    return parts if parts[-1] or len(parts) == 1 else parts[:-1]
+
+
+def _peeled(lines: list[str]) -> list[str]:
+    """Take off what was put before each line, layer by layer: a quotation may be of a log that quotes."""
+    for _ in range(MOST_LAYERS):
+        before = lines
+        for layer in _LAYERS:
+            lines = layer(lines)
+        if lines == before:
+            break
+    return lines
 
 
 def _unquoted(lines: list[str]) -> list[str]:
@@ -65,10 +91,29 @@ def _unquoted(lines: list[str]) -> list[str]:
     return [_INLINE_FENCE.sub("", line) if "```" in line else line for line in bare if not _FENCE.match(line)]
 
 
-def _without_prefixes(lines: list[str]) -> list[str]:
-    """Take off what a log collector, a launcher or docker compose put before each line."""
-    lines = [_STAMP.sub("", line) if line[:1] in "[r0123456789" and line else line for line in lines]
-    names = {match.group(1) for match in map(_SERVICE.match, lines[:400]) if match}
-    if len(names) == 1 and sum(map(bool, map(_SERVICE.match, lines))) > len(lines) * 0.8:
-        return [_SERVICE.sub("", line) for line in lines]
-    return lines
+def _unstamped(lines: list[str]) -> list[str]:
+    """Take off the time or the rank that a collector or a launcher printed before each line."""
+    begun = [line[:1] in _FIRST_OF_STAMPS and _STAMP.match(line) for line in lines]
+    if sum(map(bool, begun)) * 2 > sum(map(bool, lines)):
+        lines = joined(lines, lambda line: _STAMP.match(line) is not None)
+    return [_STAMP.sub("", line) if line[:1] in _FIRST_OF_STAMPS else line for line in lines]
+
+
+def _without_service(lines: list[str]) -> list[str]:
+    """Take off the name of the one service that docker compose printed before each line."""
+    found = Counter(match.group(1) for match in (_SERVICE.match(line) for line in lines if "|" in line) if match)
+    names = [name for name, count in found.items() if count >= FEWEST]
+    if len(names) != 1:
+        return lines
+    start = re.compile(rf"{re.escape(names[0])}\s{{0,20}}\| ?")
+    return [start.sub("", line, count=1) if start.match(line) else line for line in lines]
+
+
+def _dedented(lines: list[str]) -> list[str]:
+    """Take off the indentation that all lines have: a block of code in Markdown."""
+    margins = [len(line) - len(line.lstrip(" ")) for line in lines if line]
+    common = min(margins, default=0)
+    return [line[common:] for line in lines] if common else lines
+
+
+_LAYERS = (_unquoted, _unstamped, _without_service, _dedented)

@@ -12,7 +12,7 @@ from envdoctor.readers.labels import labelled, said, truth
 from envdoctor.readers.reading import Reading
 from envdoctor.readers.told import Told
 from envdoctor.readers.variables import variables
-from envdoctor.readers.versions import cuda_of_tag, normal, number, whole_or_number
+from envdoctor.readers.versions import normal, number, whole_or_number
 
 if TYPE_CHECKING:
     from envdoctor.readers.labels import Labelled
@@ -102,6 +102,7 @@ PACKAGES = frozenset({
     "pytorch-lightning",
 })  # fmt: skip
 KNOWN = TORCH | CUDA | DRIVER | GPU | SYSTEM | PYTHON | BUILD | AVAILABLE | CUDNN | GCC | OF_DRIVER
+_CUDA_AND_CUDNN = re.compile(r"(?:CUDA )?v?\d[\d.]{0,12}\s?[/,]\s?(?:cuDNN )?v?(\d[\d.]{1,12})", re.IGNORECASE)
 _VERSION_OF = re.compile(r"(.{2,30}?) version$")
 _LIMIT = re.compile(
     r"^\s{0,8}max locked memory\s{1,40}\((?:kbytes|kb), ?-l\)\s{1,20}(\d{1,12}|unlimited)"
@@ -126,6 +127,7 @@ def read(lines: tuple[str, ...]) -> Reading:
     for number_, line in enumerate(lines):
         if _limits(told, line):
             used.add(number_)
+    told.cudnn = list(dict.fromkeys(told.cudnn))
     told.gpus = told.gpus or list(cards(lines))
     told.variables = list(variables(lines))
     return Reading(NAME, told.facts(), frozenset(used))
@@ -150,16 +152,13 @@ def _torch(told: Told, value: str) -> None:
     version = re.match(r"v?(\d{1,2}\.\d{1,3}(?:\.\d{1,3})?[\w.+-]{0,60})", value)
     if version and told.torch is None:
         told.torch = version.group(1).rstrip(".-")
-        told.cuda = told.cuda or cuda_of_tag(told.torch)
-        told.has_build = "+" in told.torch
 
 
 def _cuda(told: Told, value: str) -> None:
     """Take the CUDA that somebody names: nobody knows whether it is the toolkit's, the driver's or the build's."""
-    parts = re.split(r"\s?[/,]\s?", value)
-    told.nvcc = told.nvcc or number(parts[0])
-    if len(parts) > 1 and number(parts[1]):
-        told.cudnn.append(Copy(version=number(parts[1])))
+    told.nvcc = told.nvcc or number(value)
+    if both := _CUDA_AND_CUDNN.match(value):
+        told.cudnn.append(Copy(version=number(both.group(1))))
 
 
 def _driver(told: Told, value: str) -> None:
@@ -167,6 +166,7 @@ def _driver(told: Told, value: str) -> None:
 
 
 def _gpus(told: Told, value: str) -> None:
+    told.cudnn = list(dict.fromkeys(told.cudnn))
     told.gpus = told.gpus or list(cards((f"GPU models and configuration: {value}",)))
 
 

@@ -18,19 +18,31 @@ _PIP = re.compile(
 _CONDA = re.compile(
     r"^\s{0,20}[-*]?\s{0,4}\[conda\]\s+([\w.-]{1,100})\s+(\d\S{0,100})(?:\s+(\S{1,100}))?(?:\s+(?:\[[^\]]{0,60}\]\s+)?(\S{1,100}))?"
 )
+_REST = re.compile(
+    r"^(?:(?=\S{0,100}_)(?=\S{0,100}\d)\w[\w.]{1,100}(?:\s{1,60}[\w.-]{1,100})?|(?:conda-forge|pytorch|pytorch-nightly|nvidia"
+    r"|pypi|defaults|anaconda|intel|bioconda|fastai|huggingface|rapidsai))$"
+)
 _OF_PIP = frozenset({"pypi", "<pip>", "pypi_0", "<develop>", "dev_0"})
 
 
 def bracketed(lines: Iterable[str]) -> Iterator[Distribution]:
     """Give the distributions that a report lists; those that conda only repeats from pip come once."""
-    for line in lines:
+    lines = tuple(lines)
+    for number, line in enumerate(lines):
         if "[" not in line:
             continue
         if match := _PIP.match(line):
             name, *versions = match.groups()
             yield from (Distribution(normal(name), v, source="pip", built_for=_tag(v)) for v in versions if v)
         elif match := _CONDA.match(line):
-            yield from conda_row(*match.groups())
+            below = lines[number + 1] if number + 1 < len(lines) else ""
+            whole = _CONDA.match(f"{line}  {below}") if match.group(4) is None and is_rest(below) else None
+            yield from conda_row(*(whole or match).groups())
+
+
+def is_rest(line: str) -> bool:
+    """Tell what may be the end of a row that was broken before its build or channel."""
+    return _REST.match(line) is not None
 
 
 def conda_row(name: str, version: str, build: str | None, channel: str | None) -> Iterator[Distribution]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.text import ErrorText, Pasted
 from envdoctor.facts.torch import TorchBuild
-from envdoctor.readers.versions import cuda_of_tag, number
+from envdoctor.readers.versions import cuda_of_tag, number, rocm_of_tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,7 +108,7 @@ def build_of(packages: Packages) -> TorchBuild | None:
     if torch is None:
         return None
     cuda, where = _cuda(torch, packages)
-    hip = number(torch.version.partition("+rocm")[2]) if "+rocm" in torch.version else None
+    hip = rocm_of_tag(torch.version)
     cpu = True if "+cpu" in torch.version or _is_conda_cpu(torch) else (False if cuda or hip else None)
     source = packages.sources.get("distributions", "the package list")
     unknown = {} if cuda or hip or cpu else {"cuda": f"{source} does not say which CUDA torch was built with"}

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from envdoctor.facts.driver import KernelModule, NvidiaSmi, SmiGpu
-from envdoctor.facts.nvml import Gpu, GpuState
+from envdoctor.facts.nvml import Gpu, GpuFabric, GpuState
 from envdoctor.readers.reading import Reading
 from envdoctor.readers.versions import whole_or_number
 
@@ -14,16 +14,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAME = "nvidia-smi -q"
+MOST_LINES = 40_000
+_ABOVE = 8
 SOURCE = "the pasted nvidia-smi -q"
 _PAIR = re.compile(r"^(\s{0,60})(\S[^:]{0,60}?)\s{1,60}: ?(.*)$")
 _BRANCH = re.compile(r"^(\s{4,60})(\S[\w ./()-]{1,60}?)\s*$")
-_GPU = re.compile(r"^GPU ([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.\d)\s*$")
+_GPU = re.compile(r"^\s{0,12}GPU ([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.\d)\s*$")
 _WORDS = {
-    "product name": "name", "product architecture": "architecture", "fabric/state": "fabric_state",
-    "fabric/status": "fabric_status",
+    "product name": "name", "product architecture": "architecture",
     "virtualization mode/virtualization mode": "virtualization",
     "gpu virtualization mode/virtualization mode": "virtualization", "gpu recovery action": "recovery_action",
 }  # fmt: skip
+# From R535 the SRAM's are told apart by what found them: "SRAM Uncorrectable Parity", "SRAM Uncorrectable SEC-DED".
+_UNCORRECTED = ("dram uncorrectable", "sram uncorrectable")
+_FABRIC = ("fabric/state", "fabric/status")
 _MODES = {
     "default": "default",
     "exclusive_process": "exclusive-process",
@@ -58,17 +62,20 @@ _TRUTHS = {
 
 def recognises(lines: tuple[str, ...]) -> bool:
     """Tell whether the log's header is in the text, or a card's branch with its product name."""
-    text = "\n".join(lines)
-    return "NVSMI LOG" in text or bool(re.search(r"^GPU [0-9A-Fa-f]{8}:[0-9A-Fa-f:.]{7}\s*$", text, re.MULTILINE))
+    return any("NVSMI LOG" in line or _GPU.match(line) for line in lines)
 
 
 def read(lines: tuple[str, ...]) -> Reading:
     """Give the driver, and each card as far as its branch tells."""
-    start = next((n for n, line in enumerate(lines) if "NVSMI LOG" in line or _GPU.match(line)), 0)
+    logs = [n for n, line in enumerate(lines) if "NVSMI LOG" in line]
+    first = next((n for n, line in enumerate(lines) if _GPU.match(line)), len(lines))
+    # Cut at its top the log still has the driver in the lines above the first card.
+    start = logs[0] if logs and logs[0] < first else max(0, first - _ABOVE)
+    end = next((n for n in logs if n > start), len(lines))
     head: dict[str, str] = {}
     cards: list[dict[str, Any]] = []
-    used = set()
-    for number, key, value in _pairs(lines, start):
+    used, last = set(logs), ""
+    for number, key, value in _pairs(lines[:end], start):
         used.add(number)
         if key == "gpu":
             cards.append({"index": len(cards), "pci_address": value.lower()})
@@ -76,23 +83,46 @@ def read(lines: tuple[str, ...]) -> Reading:
             _take(cards[-1], key, value)
         else:
             head.setdefault(key, value)
+        last = key
+    if cards and last.startswith(("volatile/", "aggregate/")):  # a sum that was cut in the middle is none
+        cards[-1].pop(_count_name(last), None)
     driver = whole_or_number(head.get("driver version") or head.get("kmd version"))
     level = whole_or_number(head.get("cuda version") or head.get("cuda umd version"))
-    gpus = tuple(Gpu(**each) for each in cards)
+    fabric = _fabric(cards)
+    gpus = tuple(Gpu(**{name: value for name, value in each.items() if name not in _FABRIC}) for each in cards)
     names = tuple(SmiGpu(g.index, g.name or "", g.memory_total_mib) for g in gpus)
     sources = dict.fromkeys(("driver_version", "cuda_version", "gpus"), SOURCE)
+    count = _count_of(head)
     facts = [
         NvidiaSmi(exit_code=0, driver_version=driver, cuda_version=level, gpus=names, sources=sources),
         KernelModule(loaded=True, version=driver, sources={"version": SOURCE}) if driver else None,
-        GpuState(driver_version=driver, init_code=0, count=len(gpus), gpus=gpus, sources=sources) if gpus else None,
+        GpuState(driver_version=driver, init_code=0, count=count, gpus=gpus, sources=sources) if gpus else None,
+        fabric,
     ]
-    return Reading(NAME, tuple(each for each in facts if each), frozenset(used))
+    used |= {number for number, _, _ in _pairs(lines, end)}
+    remarks = () if end == len(lines) else ("a second nvidia-smi -q in the same text was left out",)
+    return Reading(NAME, tuple(each for each in facts if each), frozenset(used), remarks)
+
+
+def _count_of(head: dict[str, str]) -> int | None:
+    """Give the number of cards that the log names itself: it may have been cut before the last of them."""
+    said = head.get("attached gpus", "")
+    return int(said) if said.isdigit() and len(said) < len("1000") else None
+
+
+def _fabric(cards: list[dict[str, Any]]) -> GpuFabric | None:
+    """Give the state of each card in its NVLink fabric, where any card is in one."""
+    states, statuses = (tuple(each.get(key) for each in cards) for key in _FABRIC)
+    if not any(states):
+        return None
+    sources = dict.fromkeys(("fabric_states", "fabric_statuses"), SOURCE)
+    return GpuFabric(fabric_states=states, fabric_statuses=statuses, sources=sources)
 
 
 def _pairs(lines: tuple[str, ...], start: int) -> Iterator[tuple[int, str, str]]:
     """Give each value under the name of its branch and its own: ``fb memory usage/total``."""
     branch: list[tuple[int, str]] = []
-    for number in range(start, min(len(lines), start + 40_000)):
+    for number in range(start, min(len(lines), start + MOST_LINES)):
         line = lines[number]
         if found := _GPU.match(line):
             branch = []
@@ -113,6 +143,8 @@ def _take(card: dict[str, Any], key: str, value: str) -> None:
     number = re.match(r"\d{1,9}(?:\.\d{1,4})?", value)
     if key in _WORDS and value not in {"N/A", ""}:
         card.setdefault(_WORDS[key], value if _WORDS[key] == "name" else value.lower().replace(" ", "-"))
+    elif key in _FABRIC and value not in {"N/A", ""}:
+        card.setdefault(key, value.lower().replace(" ", "-"))
     elif key in _NUMBERS and number:
         card.setdefault(_NUMBERS[key], int(float(number.group())))
     elif last in _WATTS and number:
@@ -121,7 +153,7 @@ def _take(card: dict[str, Any], key: str, value: str) -> None:
         card.setdefault(_TRUTHS[key], value in {"Enabled", "Yes"})
     elif key == "compute mode":
         card.setdefault("compute_mode", _MODES.get(value.lower()))
-    elif last in {"dram uncorrectable", "sram uncorrectable"} or (last == "total" and "double" in key):
+    elif _counts(key):
         _count(card, key, number)
 
 
@@ -129,5 +161,13 @@ def _count(card: dict[str, Any], key: str, number: re.Match[str] | None) -> None
     """Add up what the memory could not correct since the driver was loaded, or ever."""
     if number is None:
         return
-    name = "ecc_uncorrected_aggregate" if "aggregate" in key else "ecc_uncorrected_volatile"
-    card[name] = card.get(name, 0) + int(float(number.group()))
+    card[_count_name(key)] = card.get(_count_name(key), 0) + int(float(number.group()))
+
+
+def _counts(key: str) -> bool:
+    last = key.rpartition("/")[2]
+    return last.startswith(_UNCORRECTED) or (last == "total" and "double" in key)
+
+
+def _count_name(key: str) -> str:
+    return "ecc_uncorrected_aggregate" if "aggregate" in key else "ecc_uncorrected_volatile"

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 NAME = "nvidia-smi"
 SOURCE = "the pasted nvidia-smi"
 # Up to R595 "Driver Version" and "CUDA Version", from R610 "KMD Version" and "CUDA UMD Version".
-_DRIVER = re.compile(r"(?:KMD|Driver) Version\s?: ?(\d{2,4}(?:\.\d{1,4}){0,2})")
-_SMI = re.compile(r"NVIDIA-SMI(?: version)?\s{0,4}:? {0,4}(\d{2,4}(?:\.\d{1,4}){1,2})")
-_CUDA = re.compile(r"CUDA (?:UMD )?Version\s?: ?(\d{1,2}\.\d{1,2}|N/A|ERR!)")
+# ``nvidia-smi --version`` writes the words in other cases, and points from the old ones to the new ones.
+_DRIVER = re.compile(r"(?:KMD|Driver) version\s{0,40}: ?(\d{2,4}(?:\.\d{1,4}){0,2})", re.IGNORECASE)
+_SMI = re.compile(r"NVIDIA-SMI(?: version)?\s{0,40}:? {0,4}(\d{2,4}(?:\.\d{1,4}){1,2})")
+_CUDA = re.compile(r"CUDA (?:UMD )?version\s{0,40}: ?(\d{1,2}\.\d{1,2}|N/A|ERR!)", re.IGNORECASE)
 _FIRST = re.compile(
     r"^\s{0,8}\|\s{1,4}(\d{1,3})\s{1,4}(\S.{1,60}?)\s{1,20}(On|Off|N/A|WDDM|TCC|ERR!)(?:\s{1,4}(?:WDDM|TCC|MCDM))?\s{0,10}\|\s{0,8}([0-9A-Fa-f:.]{8,20}|N/A|ERR!)\s{1,6}(?:On|Off|N/A)\s{0,4}\|\s{0,24}(\S{1,12})\s*\|"
 )
@@ -43,8 +44,13 @@ _MODES = {
 }
 _FRAME = re.compile(
     r"^\s{0,8}[|+][-=+ |]{8,}|^\s{0,8}\|.{20,}\|\s*$|^\w{3} \w{3} {1,2}\d{1,2} [\d:]{8} \d{4}\s*$|NVIDIA-SMI"
-    r"|^\s{0,4}GPU \d{1,3}: .{1,80}UUID"
+    r"|^\s{0,4}GPU \d{1,3}: .{1,80}UUID|^\s{0,4}MIG \d\S{1,20}\s{1,8}Device"
 )
+_OF_VERSION = re.compile(r"^\s{0,8}(?:NVIDIA-SMI|NVML|DRIVER|CUDA|KMD|CUDA UMD) version\s{0,40}: ", re.IGNORECASE)
+_FRAME_LINE = re.compile(r"\s{0,8}[|+][-=+]")
+_STROKES = 4  # of a card's row; those of the header and of the processes have two
+CLOSED = 4  # lines from a card's first row to what comes after its frame
+MOST_LINES, MOST_ROW = 1200, 200
 _MIG = re.compile(r"^\s{0,4}MIG (\d\S{1,20})\s{1,8}Device")
 
 
@@ -55,8 +61,9 @@ def recognises(lines: tuple[str, ...]) -> bool:
 
 def read(lines: tuple[str, ...]) -> Reading:
     """Give what the table says: NVIDIA-SMI's own answer, the loaded module, and the state of each card."""
-    head = next((n for n, line in enumerate(lines) if "NVIDIA-SMI" in line), 0)
-    own = lines[head : head + 1200]
+    heads = [n for n, line in enumerate(lines) if "NVIDIA-SMI" in line]
+    head, second = (*heads[:2], *(0, len(lines))[len(heads[:2]) :])
+    own = whole_rows([line for line in lines[head : min(second, head + MOST_LINES)] if line.strip()])
     text = "\n".join(own[:6])
     driver, smi, cuda = (pattern.search(text) for pattern in (_DRIVER, _SMI, _CUDA))
     gpus = tuple(_gpus(own))
@@ -65,10 +72,27 @@ def read(lines: tuple[str, ...]) -> Reading:
     if version:
         facts.append(KernelModule(loaded=True, version=version, sources={"version": SOURCE}))
     if gpus:
-        facts.append(_state(version, smi.group(1) if smi else None, gpus))
-    used = {n for n, line in enumerate(lines) if _FRAME.search(line) or (n > head and _LIST.match(line))}
+        facts.append(_state(version, smi.group(1) if smi else None, gpus, whole=_is_whole(own)))
+    used = {n for n, line in enumerate(lines) if _FRAME.search(line) or _OF_VERSION.match(line)}
     failed = {n for n in used if "has failed" in lines[n] or "couldn't" in lines[n]}
-    return Reading(NAME, tuple(facts), frozenset(used - failed))
+    remarks = ("a second nvidia-smi in the same text was left out",) if len(heads) > 1 else ()
+    return Reading(NAME, tuple(facts), frozenset(used - failed), remarks)
+
+
+def whole_rows(lines: list[str]) -> tuple[str, ...]:
+    """Put rows of the table together that were broken at a fixed width; a frame is one word and never broken."""
+    rows: list[str] = []
+    for line in lines:
+        if rows and _is_broken(rows[-1]) and not _FRAME_LINE.match(line):
+            rows[-1] += f" {line.strip()}"
+        else:
+            rows.append(line)
+    return tuple(rows)
+
+
+def _is_broken(row: str) -> bool:
+    bare = row.strip()
+    return bare.startswith("| ") and len(bare) < MOST_ROW and (bare[-1] != "|" or bare.count("|") == _STROKES - 1)
 
 
 def _answer(version: str | None, cuda: str | None, gpus: tuple[Gpu, ...]) -> NvidiaSmi:
@@ -81,9 +105,16 @@ def _answer(version: str | None, cuda: str | None, gpus: tuple[Gpu, ...]) -> Nvi
     )  # fmt: skip
 
 
-def _state(version: str | None, nvml: str | None, gpus: tuple[Gpu, ...]) -> GpuState:
+def _is_whole(rows: tuple[str, ...]) -> bool:
+    """Tell a table that goes on to its end from one that was cut: after the last card there is its frame."""
+    last = max(n for n, row in enumerate(rows) if _FIRST.match(row) or _LIST.match(row))
+    return any(row.lstrip().startswith("+") for row in rows[last:]) and len(rows) > last + CLOSED
+
+
+def _state(version: str | None, nvml: str | None, gpus: tuple[Gpu, ...], *, whole: bool) -> GpuState:
+    count = len(gpus) if whole else None
     sources = dict.fromkeys(("driver_version", "nvml_version", "gpus", "count"), SOURCE)
-    return GpuState(driver_version=version, nvml_version=nvml, init_code=0, count=len(gpus), gpus=gpus, sources=sources)
+    return GpuState(driver_version=version, nvml_version=nvml, init_code=0, count=count, gpus=gpus, sources=sources)
 
 
 def _gpus(lines: tuple[str, ...]) -> Iterator[Gpu]:

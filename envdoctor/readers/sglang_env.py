@@ -11,7 +11,7 @@ from envdoctor.readers import topology
 from envdoctor.readers.labels import labelled, said, truth
 from envdoctor.readers.reading import Reading
 from envdoctor.readers.told import Told
-from envdoctor.readers.versions import cuda_of_tag, normal, number, whole_or_number
+from envdoctor.readers.versions import normal, number, whole_or_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,7 @@ OTHERS = frozenset({"python", "hypervisor vendor", "ulimit soft", "legend", "nic
 _GPU = re.compile(r"^gpu ([\d,]{1,80})$")
 _CAPABILITY = re.compile(r"^gpu ([\d,]{1,80}) compute capability$")
 _VERSION = re.compile(r"v?(\d{1,6}(?:\.\d{1,9})+\S{0,60})$")
+_SEVERAL = 2
 _NAMES = {
     "pil": "pillow",
     "zmq": "pyzmq",
@@ -52,6 +53,8 @@ def recognises(lines: tuple[str, ...]) -> bool:
 
 def read(lines: tuple[str, ...]) -> Reading:
     """Give the facts of the report."""
+    reports = [each.at for each in labelled(lines) if each.label == "pytorch"]
+    remarks = () if len(reports) < _SEVERAL else ("more reports in the same text were left out: give each as a file",)
     told = Told()
     capabilities: dict[str, str] = {}
     used: set[int] = {n for n, line in enumerate(lines) if topology.is_row(line) or _is_legend(line)}
@@ -63,9 +66,11 @@ def read(lines: tuple[str, ...]) -> Reading:
             told.gpus += [SmiGpu(int(n), each.value) for n in match.group(1).split(",")[:64] if n.isdigit()]
         else:
             _take(told, each.label, each.value)
+    told.distributions = list({each.name: each for each in reversed(told.distributions)}.values())[::-1]
+    told.gpus = list({each.index: each for each in reversed(told.gpus)}.values())[::-1]
     told.gpus = [SmiGpu(g.index, g.name, None, _capability(g.index, capabilities)) for g in told.gpus]
     told.links = list(topology.links(lines))
-    return Reading(NAME, told.facts(), frozenset(used))
+    return Reading(NAME, told.facts(), frozenset(used), remarks)
 
 
 def _lines_of(each: Labelled) -> Iterator[int]:
@@ -96,9 +101,6 @@ def _take(told: Told, label: str, value: str) -> None:
             told.available = truth(value)
         case "pytorch":
             told.torch = said(value)
-            told.has_build = "+" in value
-            told.cuda = cuda_of_tag(value)
-            told.hip = number(value.partition("+rocm")[2]) if "+rocm" in value else None
         case "cuda driver version":
             told.driver = whole_or_number(value)
         case "nvcc":

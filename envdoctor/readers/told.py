@@ -12,7 +12,7 @@ from envdoctor.facts.nvml import GpuFabric, PeerLink
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.readers.systems import host_of
-from envdoctor.readers.versions import before, number
+from envdoctor.readers.versions import before, cuda_of_tag, number, rocm_of_tag
 
 if TYPE_CHECKING:
     from envdoctor.facts import Fact
@@ -101,12 +101,19 @@ def _packages(told: Told) -> Packages | None:
 def _build(told: Told) -> TorchBuild | None:
     if told.torch is None:
         return None
-    cpu_only = (number(told.cuda) is None and told.hip is None) if told.has_build else None
+    cuda, hip = number(told.cuda) or cuda_of_tag(told.torch), told.hip or rocm_of_tag(told.torch)
     return TorchBuild(
-        version=told.torch, cuda=number(told.cuda), hip=told.hip, debug=told.debug, is_cpu_only=cpu_only,
+        version=told.torch, cuda=cuda, hip=hip, debug=told.debug, is_cpu_only=_is_cpu_only(told, cuda or hip),
         arch_list=told.arch_list,
         sources={"version": f"{told.source}: PyTorch version", "cuda": f"{told.source}: CUDA used to build PyTorch"},
     )  # fmt: skip
+
+
+def _is_cpu_only(told: Told, accelerator: str | None) -> bool | None:
+    """Tell a build without any accelerator: by what it was built with, else by its own tag."""
+    if accelerator or "+xpu" in (told.torch or ""):
+        return False
+    return True if told.has_build or "+cpu" in (told.torch or "") else None
 
 
 def _cuda(told: Told) -> TorchCuda | None:

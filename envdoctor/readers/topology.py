@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _ROW = re.compile(
-    r"^\s{0,8}(?:GPU|NIC|mlx5_)(\d{1,3})((?:\s+(?:X|SYS|NODE|PHB|PXB|PIX|PIX|NV\d{1,2}|N/A|SOC))+)(?:\s|$)"
+    r"^\s{0,8}(?:GPU|NIC|mlx5_)(\d{1,3})((?:\s{1,20}(?:X|SYS|NODE|PHB|PXB|PIX|NV\d{1,2}|N/A|SOC)){1,256})(?:\s|$)"
 )
 _HEADER = re.compile(r"^\s{0,12}GPU0\s.{0,400}(?:Affinity|GPU1|NIC0|mlx)")
 _GPU = re.compile(r"^\s{0,8}GPU(\d{1,3})\s")

@@ -20,6 +20,12 @@ _COLLECTED = re.compile(
 _HEARSAY = re.compile(r"\s\([a-z ]{2,30}\)$")
 
 
+def is_variable(line: str) -> bool:
+    """Tell whether a line sets a variable that matters."""
+    match = _VARIABLE.match(line.strip()) if "=" in line else None
+    return match is not None and _COLLECTED.match(match.group(1)) is not None
+
+
 def variables(lines: Iterable[str]) -> Iterator[Variable]:
     """Give the variables that matter, each once; what is said to be unset is not set."""
     seen: set[str] = set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9}){1,3}")
-_TAG = re.compile(r"\+(?:.{0,40}[.+])?cu(\d{2,3})(?!\d)")
+_TAG = re.compile(r"\+(?:.{0,40}[.+])?cu(1\d\d|[6-9]\d)(?!\d)")
 
 
 def number(text: str | None) -> str | None:
@@ -24,6 +24,11 @@ def cuda_of_tag(version: str) -> str | None:
     """Give the CUDA of a local version tag: ``2.5.1+cu124`` -> 12.4."""
     match = _TAG.search(version)
     return f"{match.group(1)[:-1]}.{match.group(1)[-1]}" if match else None
+
+
+def rocm_of_tag(version: str) -> str | None:
+    """Give the ROCm of a local version tag: ``2.9.0+rocm6.4`` -> 6.4."""
+    return number(version.partition("+rocm")[2])
 
 
 def normal(name: str) -> str:

@@ -17,7 +17,7 @@ KILL_WAIT = 1.0
 
 def start(patient: Patient, token: str) -> tuple[subprocess.Popen[bytes], int, int]:
     """Start the patient's interpreter and tell it where our modules are; raises ``OSError`` or ``ValueError``."""
-    answer, theirs = os.pipe()
+    answer, theirs = _pipe()
     try:
         process = _popen(patient, token, theirs)
     except (OSError, ValueError):
@@ -30,6 +30,17 @@ def start(patient: Patient, token: str) -> tuple[subprocess.Popen[bytes], int, i
             # Past the buffer: what is left in it would fail once more when the stream is closed.
             os.write(process.stdin.fileno(), patient.where())
     return process, answer, theirs
+
+
+def _pipe() -> tuple[int, int]:
+    """Make a pipe whose ends are none of 0, 1 and 2, even where this process has closed those."""
+    import fcntl
+
+    ends = os.pipe()
+    raised = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) if fd <= 2 else fd for fd in ends]
+    for fd in set(ends) - set(raised):
+        os.close(fd)
+    return raised[0], raised[1]
 
 
 def _popen(patient: Patient, token: str, theirs: int) -> subprocess.Popen[bytes]:

@@ -1,0 +1,60 @@
+"""preflight(): the one call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from envdoctor.gate.looking import Look, without_collections
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping
+
+    from envdoctor.gate.cleared import Cleared
+
+
+def preflight(
+    require: Mapping[str, Any] | None = None,
+    *,
+    level: str = "quick",
+    budget_seconds: float = 2.0,
+    fail_on: str = "error",
+    ignore: Iterable[str] | Mapping[str, str] = (),
+    cache: bool | str | os.PathLike[str] = False,
+    sync_timeout_seconds: float = 60.0,
+) -> Cleared:
+    """Check this machine from inside the program that is about to train on it.
+
+    torch's settings, the environment and the mapped libraries are read in this process and marked ``live``. All that
+    touches a driver is asked in a child. The process is left as it was: no CUDA context, thread, file or process.
+
+    Args:
+        require: what the program needs, by name: ``torch``, ``cuda``, ``cudnn``, ``nccl``, ``driver``, ``python``,
+            ``ngc`` (version specifiers such as ``">=2.9"``), ``gpus``, ``gpu_memory_gib``, ``shm_gib``,
+            ``compute_capability`` (numbers: at least so many), ``bf16``, ``fp8`` (``"native"``), ``packages`` (a
+            mapping from distributions to specifiers). It is put over the configuration file's.
+        level: ``quick``, ``standard`` (a child imports torch, which takes seconds) or ``deep``.
+        budget_seconds: limit for the work on this machine; what there was no time for is named in ``report.notes``.
+        fail_on: the severity from which on a finding stops the run: ``error``, ``warning`` or ``never``.
+        ignore: ids of findings that do not count, or a mapping from ids to reasons.
+        cache: take an earlier verdict of an unchanged machine; True for the user's cache directory, or a directory.
+        sync_timeout_seconds: under a launcher, the limit for waiting for the other ranks.
+
+    Returns the report. Raises ``NotReady`` with the report when a finding counts, or when something is required and
+    could not be found out; ``ValueError`` for an argument that cannot be meant; ``ConfigError`` for a configuration
+    file that cannot be used.
+    """
+    from envdoctor.gate.asked import checked
+    from envdoctor.gate.refusal import objection, refused
+
+    with without_collections():
+        asked = checked(
+            require, level=level, budget_seconds=budget_seconds, fail_on=fail_on, ignore=ignore, cache=cache,
+            sync_timeout_seconds=sync_timeout_seconds,
+        )  # fmt: skip
+        look = Look(asked)
+        report = look.judge(look.snapshot())
+        found = objection(report, asked.fail_on)
+        if found:
+            raise refused(report, found)
+    return report
