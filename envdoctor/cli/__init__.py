@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from envdoctor.runner.starting import Ready
 
+EXAMINE = frozenset({"check", "run"})  # the commands that begin with a look at this machine
 # Options after which it is not this interpreter that is examined, or nothing at all.
 NOT_OURS = frozenset({"--help", "-h", "--version", "--python", "--from", "--root", "--pid"})
 
@@ -35,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
             from envdoctor.cli import exits
             from envdoctor.cli.group import group
 
-        with exits.ending(debug="--debug" in arguments) as end:
+        with exits.ending(debug="--debug" in own(arguments)) as end:
             code = group.main(list(arguments), prog_name="envdoctor", standalone_mode=False, obj=ready)
             end.code = int(code or 0)
     except KeyboardInterrupt:  # so early that ``exits`` is not loaded yet
@@ -46,13 +47,19 @@ def run(arguments: Sequence[str]) -> int:
     return end.code
 
 
+def own(arguments: Sequence[str]) -> Sequence[str]:
+    """Give the words that are for envdoctor; what follows ``--`` is another command's."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
 def _start_early(arguments: Sequence[str]) -> Ready | None:
     """Start the interpreter to be examined while the command line is still being loaded, where that is likely right.
 
     A guess from the words alone: when it is wrong, the interpreter is let go again before it was asked anything.
     """
-    command = next((each for each in arguments if not each.startswith("-")), "check")
-    if command != "check" or any(each.partition("=")[0] in NOT_OURS for each in arguments):
+    words = own(arguments)
+    command = next((each for each in words if not each.startswith("-")), "check")
+    if command not in EXAMINE or any(each.partition("=")[0] in NOT_OURS for each in words):
         return None
     from envdoctor.runner.starting import Ready
     from envdoctor.target import Patient

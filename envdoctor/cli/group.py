@@ -13,14 +13,15 @@ from envdoctor.nearest import unknown
 
 COMMANDS = {
     "check": "Collect, examine, report. The default command.",
+    "run": "Check, and become the command that follows -- if it passes.",
     "snapshot": "Collect the facts alone; --share redacts them.",
     "fix": "Print the fixes as one script; --apply runs the safe ones.",
     "explain": "Show what a finding means and what to do. Offline.",
     "list": "List every finding, probe or knowledge table.",
     "demo": "Show the report of a recorded machine. No GPU needed.",
 }
-# A module called "list" would hide the built-in of that name from the whole package.
-MODULES = {"list": "listing"}
+# A module called "list" would hide the built-in of that name from the whole package, one called "run" its function.
+MODULES = {"list": "listing", "run": "launching"}
 DEFAULT = "check"
 
 
@@ -68,7 +69,8 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 healthy · 1 findings · 2 usage · 3 undetermined · 4 envdoctor failed · 130 Ctrl-C.",
+    epilog="Exit codes: 0 healthy · 1 findings · 2 usage · 3 undetermined · 4 envdoctor failed · 125 run refuses"
+    " · 130 Ctrl-C.",
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @debug
