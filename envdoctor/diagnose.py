@@ -144,7 +144,14 @@ def supply(wanted: Input, snapshot: Snapshot) -> Fact | None:
 
 def run_of(snapshot: Snapshot) -> ProbeRun:
     """Give the run itself as a fact: how each probe ended, and which plug-ins broke."""
-    return ProbeRun(probes=tuple(_end_of(each) for each in snapshot.probes), plugin_errors=snapshot.plugin_errors)
+    return ProbeRun(
+        probes=tuple(_end_of(each) for each in snapshot.probes),
+        plugin_errors=snapshot.plugin_errors,
+        interrupted=snapshot.interrupted,
+        made_by=snapshot.tool_version,
+        left_out=snapshot.left_out,
+        lost=snapshot.lost,
+    )
 
 
 def _end_of(result: ProbeResult) -> ProbeEnd:

@@ -79,7 +79,11 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All facts of one target. ``facts`` may hold a partial fact of a probe that crashed or timed out."""
+    """All facts of one target. ``facts`` may hold a partial fact of a probe that crashed or timed out.
+
+    ``left_out`` and ``lost`` are of a loaded file: facts that this version does not know, and facts that its probes
+    answered and that it does not hold.
+    """
 
     target: Target = field(default_factory=Target)
     level: str = "standard"
@@ -91,6 +95,8 @@ class Snapshot:
     plugin_errors: tuple[str, ...] = ()
     tool_version: str = __version__
     interrupted: bool = False
+    left_out: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
     def get(self, kind: type[F]) -> F | None:
         """Give the fact of this type, or None."""
@@ -178,6 +184,8 @@ def _from_plain(plain: dict[str, Any], kinds: dict[str, type[Fact]]) -> Snapshot
     facts = {k: decode_fact(k, v, kinds=kinds) for k, v in plain.get("facts", {}).items() if k in kinds}
     probes = tuple(_probe_from(each) for each in plain.get("probes", ()))
     target = msgspec.convert(plain.get("target", {}), Target)
+    given = plain.get("facts", {})
+    answered = [each.fact for each in probes if isinstance(each.outcome, Got)]
     level = plain.get("level", "standard")
     if level not in LEVELS:
         raise SnapshotError(f"level is {level!r}, expected one of {', '.join(LEVELS)}")
@@ -185,7 +193,8 @@ def _from_plain(plain: dict[str, Any], kinds: dict[str, type[Fact]]) -> Snapshot
         target, level, str(plain.get("created", "")), facts, probes,
         float(plain.get("elapsed_seconds", 0.0)), float(plain.get("overhead_seconds", 0.0)),
         tuple(map(str, plain.get("plugin_errors", ()))), str(plain.get("tool", {}).get("version", "")),
-        plain.get("interrupted") is True,
+        plain.get("interrupted") is True, tuple(sorted(set(map(str, given)) - set(kinds))),
+        tuple(each for each in answered if each and each not in given),
     )  # fmt: skip
 
 

@@ -38,6 +38,10 @@ class ProbeRun(Fact):
 
     probes: Tuple[ProbeEnd, ...] = read_from("this run", ())
     plugin_errors: Tuple[str, ...] = read_from("entry points", ())
+    interrupted: bool = read_from("this run", False)
+    made_by: str = read_from("tool in the saved file", "")  # the version of envdoctor that asked
+    left_out: Tuple[str, ...] = read_from("facts in the saved file", ())  # keys that this version does not know
+    lost: Tuple[str, ...] = read_from("facts in the saved file", ())  # keys that a probe answered and that are gone
 
     def end_of(self, name: str) -> ProbeEnd:
         """Give how the named probe ended; one without an outcome when it was not in this run."""

@@ -1,0 +1,91 @@
+"""What is newer than the tables, and snapshots that are not complete."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from envdoctor import snapshot
+from envdoctor.diagnose import examine
+from envdoctor.facts import Fact
+from envdoctor.facts.driver import NvidiaSmi
+from envdoctor.facts.host import Host
+from envdoctor.facts.libraries import MappedLibraries
+from envdoctor.facts.torch import TorchBuild
+from envdoctor.finding import Severity, Status
+from envdoctor.knowledge.cuda import branches
+from envdoctor.knowledge.torch import releases
+from envdoctor.rules.doctor import snapshot_partial
+from envdoctor.rules.out_of_date import knowledge_out_of_date
+from envdoctor.snapshot import Snapshot
+from envdoctor.testing import check
+from tests.rule_facts import UBUNTU, WSL, build, module
+
+NEWEST = str(releases()[0].version)
+BRANCH = max(each.number for each in branches() if each.system == "linux")
+HERE = (TorchBuild(version=NEWEST, cuda="13.2"), module(f"{BRANCH}.10"), MappedLibraries(nccl_version="2.30.7"), UBUNTU)
+
+
+def test_what_the_tables_know_is_left_alone() -> None:
+    """The newest release, branch and NCCL of the tables are no finding, nor is a machine that says nothing."""
+    assert (Status.PASSED, Status.PASSED) == tuple(check(knowledge_out_of_date, *facts).status for facts in (HERE, ()))
+
+
+@pytest.mark.parametrize(
+    ("fact", "subject"),
+    [
+        (TorchBuild(version="99.1.0+cu130", cuda="13.0"), "torch"),
+        (TorchBuild(version="99.1.0.dev20270101", cuda="13.0"), "torch"),
+        (build("99.4"), "CUDA"),
+        (module("999.10"), "driver"),
+        (NvidiaSmi(driver_version="999.10"), "driver"),
+        (MappedLibraries(nccl_version="2.99.1"), "NCCL"),
+    ],
+)
+def test_newer_than_the_tables_is_info_that_names_what_was_not_judged(fact: Fact, subject: str) -> None:
+    """Each subject is one info that says how far the tables go and what could not be judged."""
+    finding = check(knowledge_out_of_date, fact, UBUNTU).finding
+    assert (Severity.INFO, subject) == (finding.severity, finding.subject)
+    assert "Not judged: " in finding.detail
+    assert 2 <= len(finding.evidence)
+
+
+def test_windows_drivers_have_branches_of_their_own() -> None:
+    """Under WSL the driver's number is a Windows one, held against the branches of Windows."""
+    newest = max(each.number for each in branches() if each.system == "windows")
+    facts: tuple[Host, ...] = (WSL,)
+    assert Status.PASSED == check(knowledge_out_of_date, NvidiaSmi(driver_version=f"{newest}.99"), *facts).status
+
+
+def saved(**changes: object) -> bytes:
+    """Save a small snapshot, then change keys of the file."""
+    plain = snapshot.to_plain(snapshot.of(Host(system="Linux"), TorchBuild(version="2.9.0")))
+    return msgspec.json.encode(plain | changes)
+
+
+def test_complete_file_passes() -> None:
+    """A file with what its probes answered, by this version, is complete."""
+    report = examine(snapshot.load(saved()), (snapshot_partial,))
+    assert ((), Status.PASSED) == (report.findings, report.checks[0].status)
+
+
+def test_lost_facts_are_named() -> None:
+    """A fact that a probe answered and that the file does not hold is a warning."""
+    (finding,) = examine(snapshot.load(saved(facts={"host": {"system": "Linux"}})), (snapshot_partial,)).findings
+    assert ("snapshot-partial@lost", Severity.WARNING) == (finding.key, finding.severity)
+    assert "torch_build" in finding.title
+
+
+def test_facts_of_another_version_are_info() -> None:
+    """Facts that this version does not know are named, with the version that wrote them."""
+    plain = msgspec.json.decode(saved(tool={"name": "envdoctor", "version": "9.9"}))
+    plain["facts"]["quantum_link"] = {"up": True}
+    (finding,) = examine(snapshot.load(msgspec.json.encode(plain)), (snapshot_partial,)).findings
+    assert ("snapshot-partial@other-version", Severity.INFO) == (finding.key, finding.severity)
+    assert "python -m pip install torch-envdoctor==9.9" == finding.fixes[0].commands[0].shell
+
+
+def test_interrupted_run_is_a_warning() -> None:
+    """Ctrl-C leaves facts behind that are not all: two machines must not be compared by them."""
+    (finding,) = examine(Snapshot(interrupted=True), (snapshot_partial,)).findings
+    assert ("snapshot-partial@interrupted", Severity.WARNING) == (finding.key, finding.severity)
