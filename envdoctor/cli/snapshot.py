@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from envdoctor.cli import catalogue as catalogues
-from envdoctor.cli import collecting, delivering, exits, settings, streams
+from envdoctor.cli import check, collecting, delivering, exits, settings, streams
 from envdoctor.cli.options import OneOf, Seconds, debug
 from envdoctor.plan import LEVELS
 
 if TYPE_CHECKING:
+    from envdoctor.finding import Report
     from envdoctor.redact import Removed
     from envdoctor.snapshot import Snapshot
+
+MOST_LOG = 200_000
 
 
 @click.command("snapshot", short_help="Collect the facts alone.")
 @click.option("-o", "--output", metavar="FILE", help="Write to this file instead of stdout.")
 @click.option("--share", is_flag=True, help="Replace what names people and machines by labels; list what was replaced.")
+@click.option("--issue", is_flag=True, help="Write a Markdown bug report instead: redacted, verdict and environment.")
+@click.option("--log", metavar="FILE", help="Put the end of the failing command's log into --issue. - is stdin.")
 @click.option("--level", type=OneOf("level", LEVELS), help="How deep to look. [default: standard]")
 @click.option("--python", metavar="PATH", help="Diagnose another interpreter, in which envdoctor is not installed.")
 @click.option("--pid", type=click.IntRange(min=1), metavar="N", help="Diagnose a job that runs: what it has loaded.")
@@ -34,24 +40,63 @@ def command(**given: Any) -> int:
     """Collect the facts and write them as JSON (envdoctor.snapshot/1), to keep, to compare, or to send to somebody."""
     collecting.check_source(given)
     delivering.check_file(given["output"], "--output")
+    log = _log(given)
     catalogue = catalogues.load()
-    snapshot = collecting.obtain(given, settings.settle(given, catalogue), catalogue)
-    _write(snapshot, given)
+    settled = settings.settle(given, catalogue)
+    snapshot = collecting.obtain(given, settled, catalogue)
+    if given["issue"]:
+        _write_issue(check.judge(snapshot, settled, catalogue), log, given)
+    else:
+        _write(snapshot, given)
     return exits.INTERRUPTED if snapshot.interrupted else exits.OK
+
+
+def _log(given: dict[str, Any]) -> str:
+    """Read the end of the log before anything is collected; a file that cannot be read is a usage error."""
+    file = given["log"]
+    if file is None:
+        return ""
+    if not given["issue"]:
+        raise click.UsageError("--log goes with --issue: it puts the end of a log into the bug report")
+    try:
+        data = sys.stdin.buffer.read(MOST_LOG) if file == "-" else _end_of(Path(file))
+    except OSError as error:
+        raise click.UsageError(f"--log: cannot read {file}: {error.strerror or error}") from None
+    return data.decode("utf-8", "replace")
+
+
+def _end_of(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        stream.seek(max(file.stat().st_size - MOST_LOG, 0))
+        return stream.read(MOST_LOG)
+
+
+def _write_issue(report: Report, log: str, given: dict[str, Any]) -> None:
+    from envdoctor import redact
+    from envdoctor.render import issue
+
+    shared, words, removed = redact.share_with_text(report, log, redact.own_names())
+    _put(issue.render(shared, words, removed), given)
+    _say(removed, {**given, "share": True})
 
 
 def _write(snapshot: Snapshot, given: dict[str, Any]) -> None:
     from envdoctor import redact
+    from envdoctor.render import collect_env
     from envdoctor.render.json import write
     from envdoctor.snapshot import to_plain
 
     shared, removed = redact.share(snapshot, redact.own_names()) if given["share"] else (snapshot, ())
-    text = write(to_plain(shared) | redact.stated(removed, shared=given["share"]))
+    told = {"collect_env": collect_env.render(shared)} if given["share"] else {}
+    _put(write(to_plain(shared) | redact.stated(removed, shared=given["share"]) | told), given)
+    _say(removed, given)
+
+
+def _put(text: str, given: dict[str, Any]) -> None:
     if given["output"]:
         streams.save(Path(given["output"]), text)
     else:
         streams.print_out(text)
-    _say(removed, given)
 
 
 def _say(removed: tuple[Removed, ...], given: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from envdoctor.finding import Report
     from envdoctor.snapshot import Snapshot
 
-__all__ = ["Removed", "own_names", "share", "share_report", "stated", "without_credentials"]
+__all__ = ["Removed", "own_names", "share", "share_report", "share_with_text", "stated", "without_credentials"]
 
 
 def share(snapshot: Snapshot, own: dict[str, str] | None = None) -> tuple[Snapshot, tuple[Removed, ...]]:
@@ -37,6 +37,17 @@ def share_report(report: Report, own: dict[str, str] | None = None) -> tuple[Rep
 
     replacer = Replacer(report.snapshot, own or {})
     return replacer.report(report), replacer.labels.removed
+
+
+def share_with_text(
+    report: Report, text: str, own: dict[str, str] | None = None
+) -> tuple[Report, str, tuple[Removed, ...]]:
+    """Give a report and a text that goes with it (a log) under the same labels, and the list of what was replaced."""
+    from envdoctor.redact.replace import Replacer
+
+    replacer = Replacer(report.snapshot, own or {})
+    shared = replacer.report(report)
+    return shared, "\n".join(map(replacer.text, text.split("\n"))), replacer.labels.removed
 
 
 def own_names() -> dict[str, str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SIGNS = {Severity.ERROR: "✗", Severity.WARNING: "!", Severity.INFO: "i"}
 LONGEST = 300
 # Whatever begins something in GitHub's Markdown: in a line, as an address, or where a line starts.
-_SPECIAL = re.compile(r"[\\`*_\[\]<>#|~&@]|:(?=//)|(?<=www)\.|^[-+=>\d]", re.IGNORECASE)
+_SPECIAL = re.compile(r"[\\`*_\[\]<>#|~&@]|:(?=//)|(?<=www)\.|^[-+=>]|^\d(?=\d{0,9}[.)])", re.IGNORECASE)
 
 
 def render(report: Report, **_view: Any) -> str:
@@ -113,9 +113,9 @@ def _remarks(report: Report) -> Iterator[str]:
 
 
 def _checks(report: Report) -> Iterator[str]:
-    told = [each for each in report.checks if each.status not in {Status.PASSED, Status.NOT_APPLICABLE}]
+    told = [each for each in report.checks if each.status in {Status.UNKNOWN, Status.IGNORED}]
     if not told:
-        yield "Every check passed or does not apply."
+        yield "Every check that was asked could be judged."
         return
     yield "| check | status | reason |"
     yield "| --- | --- | --- |"
