@@ -28,7 +28,7 @@ SIZES = {"wide": (1280, 900), "narrow": (400, 800)}
 def browser() -> Iterator[Any]:
     """Start Debian's Chromium once."""
     if CHROMIUM is None:
-        pytest.skip("no chromium here: scripts/test installs it where apt-get may")
+        pytest.skip("no chromium here: scripts/get-test-tools installs it where apt-get may")
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
