@@ -58,21 +58,21 @@ def ask(shell: str, script: str, line: str, tmp_path: Path, **more: str) -> str:
 
 @pytest.mark.parametrize("name", ASKED)
 def test_bash_completes(name: str, tmp_path: Path) -> None:
-    """bash offers what fits, and nothing else."""
+    """Bash offers what fits, and nothing else."""
     line, wanted = ASKED[name]
     assert wanted == set(ask("bash", BASH, line, tmp_path).split())
 
 
 @pytest.mark.parametrize("name", ASKED)
 def test_fish_completes(name: str, tmp_path: Path) -> None:
-    """fish offers what fits, and nothing else."""
+    """Fish offers what fits, and nothing else."""
     line, wanted = ASKED[name]
     assert wanted == set(ask("fish", FISH, line, tmp_path).split())
 
 
 @pytest.mark.parametrize("name", ["commands", "options", "words", "ids"])
 def test_zsh_completes(name: str, tmp_path: Path) -> None:
-    """zsh completes the one thing that fits when Tab is pressed."""
+    """Zsh completes the one thing that fits when Tab is pressed."""
     line, wanted = ASKED[name]
     (word,) = wanted
     completed = f"{line.rpartition(' ')[0]} {word}"
