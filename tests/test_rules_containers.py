@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from envdoctor.facts import Fact
-from envdoctor.facts.driver import DriverFiles, DriverLibrary, KernelModule, NvidiaSmi
+from envdoctor.facts.driver import DriverFiles, DriverLibrary, KernelModule, NvidiaSmi, SmiGpu
 from envdoctor.facts.gpu import DeviceNodes
 from envdoctor.facts.libraries import Copy, LedgerRow, Libraries
 from envdoctor.facts.nvml import GpuState
@@ -15,7 +15,7 @@ from envdoctor.facts.surroundings import Container
 from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Severity, Status
 from envdoctor.knowledge import rows
-from envdoctor.knowledge.ngc import image, images, newest_for
+from envdoctor.knowledge.ngc import image, images, matching, newest_for
 from envdoctor.rules.containers import container_gpu_detached, container_gpu_not_passed
 from envdoctor.rules.ngc import ngc_image_needs_newer_driver, ngc_torch_replaced
 from envdoctor.rules.wsl import wsl_driver_missing, wsl_libcuda_shadowed
@@ -127,20 +127,32 @@ def test_image_newer_than_the_driver() -> None:
     assert "nvcr.io/nvidia/pytorch:25.06-py3" in finding.fixes[0].commands[0].shell
 
 
+BY_TAG = replace(NGC, image_versions=(), nvidia_image_tag="25.12")  # CUDA 13.1
+CARD_A100 = NvidiaSmi(gpus=(SmiGpu(0, "NVIDIA A100-SXM4-80GB"),))
+CARD_4090 = NvidiaSmi(gpus=(SmiGpu(0, "NVIDIA GeForce RTX 4090"),))
+
+
 @pytest.mark.parametrize(
     ("facts", "status"),
     [
         ((NGC, libcudart(0, "12.2"), module("535.183.01")), Status.PASSED),
         ((NGC, libcudart(999, "12.8"), module("570.86.10")), Status.PASSED),
         ((NGC, module("470.256.02")), Status.FIRED),
-        ((replace(NGC, image_versions=(), nvidia_image_tag="25.12"), module("535.183.01")), Status.FIRED),
+        ((BY_TAG, module("535.183.01")), Status.UNKNOWN),
+        ((BY_TAG, module("535.183.01"), CARD_4090), Status.FIRED),
+        ((BY_TAG, module("535.183.01"), CARD_A100), Status.PASSED),
+        ((BY_TAG, module("535.183.01"), CARD_A100, libcudart(35, "12.2")), Status.FIRED),
+        ((BY_TAG, module("470.256.02"), CARD_A100), Status.FIRED),
         ((replace(NGC, image_versions=(), nvidia_image_tag="99.01"), module("535.183.01")), Status.UNKNOWN),
         ((NGC,), Status.UNKNOWN),
         ((PLAIN, module("470.256.02")), Status.NOT_APPLICABLE),
     ],
 )
 def test_image_and_driver_boundaries(facts: tuple[Fact, ...], status: Status) -> None:
-    """A driver that starts the image's CUDA, seen or by its version, is fine; an unknown tag is unknown."""
+    """A driver that starts the image's CUDA, seen or by its version, is fine; an unknown tag is unknown.
+
+    On a data-centre GPU the image's compatibility libraries start it, unless CUDA was seen to refuse.
+    """
     assert status == check(ngc_image_needs_newer_driver, *facts).status
 
 
@@ -180,6 +192,23 @@ def test_image_table_loads_whole() -> None:
     assert sorted(tags, reverse=True) == tags
     found, none = newest_for((535, 183, 1), None), image("99.12")
     assert ("25.06-py3", None) == (found and found.tag, none)
+
+
+@pytest.mark.parametrize(
+    ("torch", "cuda", "tag"),
+    [
+        ((2, 9, 1), (13, 0), "25.10-py3"),
+        ((2, 6, 0), (12, 6), "24.11-py3"),
+        ((2, 6, 0), (12, 4), "25.01-py3"),
+        ((2, 1, 2), (12, 1), "23.07-py3"),
+        ((9, 9), (99, 0), None),
+        (None, None, None),
+    ],
+)
+def test_image_like_a_stack(torch: tuple[int, ...] | None, cuda: tuple[int, ...] | None, tag: str | None) -> None:
+    """Same torch and CUDA first, then the same torch, then the same CUDA; nothing where nothing is alike."""
+    found = matching(torch, cuda)
+    assert tag == (found and found.tag)
 
 
 WINDOWS = DriverLibrary("/usr/lib/wsl/lib/libcuda.so.1", "libcuda.so.1", "560.94")

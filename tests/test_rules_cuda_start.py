@@ -46,7 +46,7 @@ VENV = Packages(
 
 
 def test_first_screen() -> None:
-    """Driver 535 under a CUDA 13 build: certain, by libcuda's own level and libcudart's 35, with three ways out."""
+    """Driver 535 under a CUDA 13 build: certain, by libcuda's own level and libcudart's 35, with four ways out."""
     checked = check(
         driver_too_old_for_cuda_build,
         CU130,
@@ -62,10 +62,11 @@ def test_first_screen() -> None:
     finding = checked.finding
     assert (Severity.ERROR, Confidence.CERTAIN) == (finding.severity, finding.confidence)
     assert ["CUDA 13.0", "CUDA 12.2", "35 cudaErrorInsufficientDriver"] == [each.value for each in finding.evidence]
-    wheel, driver, compat = finding.fixes
+    wheel, driver, compat, image = finding.fixes
     assert "cu126" in wheel.commands[0].shell
     assert "sudo apt-get install nvidia-driver-580-server" in [each.shell for each in driver.commands]
     assert "cuda-compat-13-0" in compat.commands[0].shell
+    assert "nvcr.io/nvidia/pytorch:25.06-py3" in image.commands[0].shell
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 
 from envdoctor.knowledge import rows
-from envdoctor.knowledge.cuda import Version, cuda_minor, level_suffices, numbers, starts
+from envdoctor.knowledge.cuda import Version, cuda_minor, dotted, level_suffices, numbers, starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,18 @@ class Image:
     cudnn: str
     nccl: str
     source: str
+
+    @property
+    def torch_minor(self) -> Version:
+        """The minor of its torch; empty where that is not known."""
+        return (numbers(self.torch) or ())[:2]
+
+    @property
+    def words(self) -> str:
+        """Say what is in it, as far as it is known."""
+        return ", ".join(
+            [f"torch {dotted(self.torch_minor)}"] * bool(self.torch_minor) + [f"CUDA {dotted(self.cuda or ())}"]
+        )
 
     def runs_on(self, driver: Version | None, level: Version | None) -> bool | None:
         """Tell whether a driver starts this image's CUDA by itself; None where that is not known."""
@@ -48,3 +60,19 @@ def image(tag: str | None) -> Image | None:
 def newest_for(driver: Version | None, level: Version | None) -> Image | None:
     """Give the newest image that a driver starts without the compatibility libraries; None when none is known."""
     return next((each for each in images() if each.runs_on(driver, level)), None)
+
+
+def matching(torch: Version | None, cuda: Version | None) -> Image | None:
+    """Give the image that is most like a stack installed by hand; None where none has its torch or its CUDA.
+
+    One with the same minor of torch and of CUDA goes before one with the same minor of torch and major of CUDA, and
+    that before one with the same CUDA alone; the newest of those that are alike.
+    """
+    minor = (torch or ())[:2]
+
+    def likeness(each: Image) -> tuple[bool, bool]:
+        same_torch = bool(minor) and each.torch_minor == minor and (each.cuda or ())[:1] == (cuda or ())[:1]
+        return same_torch, bool(cuda) and each.cuda == (cuda or ())[:2]
+
+    found = max(images(), key=likeness)  # the first of equals, which is the newest
+    return found if any(likeness(found)) else None

@@ -10,6 +10,7 @@ from envdoctor.facts.gpu import PciBus
 from envdoctor.facts.host import Host
 from envdoctor.facts.nvml import GpuState
 from envdoctor.facts.packages import Packages
+from envdoctor.facts.surroundings import Container
 from envdoctor.facts.torch import TorchBuild, TorchCuda, TorchImport
 from envdoctor.outcome import Absent
 
@@ -38,8 +39,20 @@ def system(snapshot: Snapshot) -> str:
     if host is None:
         return "OS unknown"
     name = host.os_name or " ".join(filter(None, [host.os_id, host.os_version])) or host.system or "OS unknown"
-    inside = [host.container if host.container not in {None, "none"} else "", "WSL" if host.wsl else ""]
+    inside = [
+        host.container if host.container not in {None, "none"} else "",
+        image(snapshot),
+        "WSL" if host.wsl else "",
+    ]
     return " ".join([name, *(f"({each})" for each in inside if each)])
+
+
+def image(snapshot: Snapshot) -> str:
+    """Name NVIDIA's image that this runs in; empty elsewhere."""
+    inside = snapshot.get(Container)
+    if inside is None or not inside.nvidia_image:
+        return ""
+    return f"NVIDIA {inside.nvidia_image} {inside.nvidia_image_tag or ''}".strip()
 
 
 def python(snapshot: Snapshot) -> str:

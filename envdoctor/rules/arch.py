@@ -23,6 +23,7 @@ from envdoctor.knowledge.gpus import (
     has_ptx,
 )
 from envdoctor.knowledge.torch import TorchWheelCode, cuda_of, wheel_code
+from envdoctor.remedy.image import image_for_driver
 from envdoctor.remedy.install import change_torch
 from envdoctor.remedy.machine import machine_of
 from envdoctor.remedy.variables import export, look
@@ -30,7 +31,7 @@ from envdoctor.remedy.wheels import platform_of
 from envdoctor.rule import Missing, Unknown, rule
 from envdoctor.rules.builds import need_cuda_build
 from envdoctor.rules.cards import Card, cards
-from envdoctor.rules.driver_level import Driver, support_of
+from envdoctor.rules.driver_level import Driver, support_of, version_of
 from envdoctor.rules.presence import need_gpu
 
 TURING, CUDA_WITH_TURING_LIBRARIES = (7, 5), (10, 0)  # pytorch/pytorch#21819 and others: cuBLAS 9 fails on Turing
@@ -102,6 +103,8 @@ def gpu_arch_not_in_build(
     for card, verdict in verdicts.items():
         if verdict not in {None, "runs"}:
             fixes = other_wheel(hand, packages, build)
+            if verdict == "none":
+                fixes = (*fixes, *_image(hand, card, level))
             yield _finding(card, built, str(verdict), fixes, alone=len(found) == 1)
 
 
@@ -120,6 +123,10 @@ def other_wheel(hand: Driver, packages: Packages | None, build: TorchBuild) -> t
     machine = machine_of(packages, hand.host, driver=hand.asked, runtime=hand.runtime, smi=hand.smi, module=hand.module)
     wheel = machine.cuda_wheel(build.version)
     return change_torch(packages, wheel) if packages and wheel else ()
+
+
+def _image(hand: Driver, card: Card, level: Version | None) -> tuple[Fix, ...]:
+    return image_for_driver(hand.host, version_of(hand)[0], level, (card.capability,) if card.capability else ())
 
 
 def _verdict(card: Card, built: Built, level: Version | None) -> str | None:

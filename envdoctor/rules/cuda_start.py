@@ -14,6 +14,7 @@ from envdoctor.knowledge.cuda import Version, branch_to_install, compat_status, 
 from envdoctor.knowledge.gpus import is_consumer, last_driver_branch
 from envdoctor.knowledge.torch import cuda_of
 from envdoctor.remedy import driver as ways
+from envdoctor.remedy.image import image_for_driver
 from envdoctor.remedy.install import change_torch
 from envdoctor.remedy.machine import machine_of
 from envdoctor.rule import Missing, NotApplicable, Unknown, rule
@@ -153,7 +154,7 @@ def driver_too_old_for_cuda_build(
 
     ## What to do
     Install a build for an older CUDA, which needs no root. Or raise the driver. On data-centre GPUs cuda-compat is a
-    third way.
+    third way. NVIDIA's image that this driver runs is named too.
 
     ## Sources
     https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html
@@ -179,9 +180,14 @@ def _too_old(hand: Driver, support: Support, build: TorchBuild, packages: Packag
             *support.evidence,
             *evidence_of(INSUFFICIENT_DRIVER, hand.asked, hand.runtime),
         ),
-        fixes=(*_older_wheel(hand, packages, build), *_newer_driver(hand, wanted)),
+        fixes=(*_older_wheel(hand, packages, build), *_newer_driver(hand, wanted), *_image(hand, support)),
         confidence=support.confidence,
     )
+
+
+def _image(hand: Driver, support: Support) -> tuple[Fix, ...]:
+    gpus = capabilities(hand.asked, hand.smi, hand.cuda)
+    return image_for_driver(hand.host, version_of(hand)[0], support.level, gpus)
 
 
 def _judge(hand: Driver, wanted: Version) -> Support:

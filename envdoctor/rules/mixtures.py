@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from envdoctor.facts.host import Host
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
 from envdoctor.knowledge.cuda import cuda_minor
 from envdoctor.remedy import repair
+from envdoctor.remedy.image import image_like
 from envdoctor.rule import NotApplicable, rule
 from envdoctor.rules.versions import parsed
 
@@ -22,7 +24,7 @@ SUFFIX = re.compile(
 
 
 @rule(severity=Severity.WARNING, group="packages")
-def conda_pip_mix(packages: Packages) -> Iterator[Finding]:
+def conda_pip_mix(packages: Packages, build: TorchBuild | None, host: Host | None) -> Iterator[Finding]:
     """Conda and pip both brought torch, or parts of it, into one environment.
 
     ## What it means
@@ -38,7 +40,8 @@ def conda_pip_mix(packages: Packages) -> Iterator[Finding]:
     version is conda's alone: its package carries Python's metadata too.
 
     ## What to do
-    Let one tool own torch: a fresh environment with torch from pip alone, or from conda-forge alone.
+    Let one tool own torch: a fresh environment with torch from pip alone, or from conda-forge alone. NVIDIA's image
+    that is most like this stack is named too.
 
     ## Sources
     https://docs.conda.io/projects/conda/en/latest/user-guide/tasks/manage-environments.html
@@ -54,7 +57,7 @@ def conda_pip_mix(packages: Packages) -> Iterator[Finding]:
     yield Finding(
         f"conda brought {torch.name} {torch.version}, pip brought {names}{' and more' if len(brought) > 4 else ''}",
         evidence=(_seen(packages, torch, "conda's"), *(_seen(packages, each, "pip's") for each in brought[:4])),
-        fixes=repair.fresh_environment(packages),
+        fixes=(*repair.fresh_environment(packages), *image_like(host, build)),
         confidence=Confidence.LIKELY,
     )
 

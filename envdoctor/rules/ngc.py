@@ -10,11 +10,14 @@ from envdoctor.facts.libraries import Libraries
 from envdoctor.facts.surroundings import Container
 from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
-from envdoctor.knowledge.cuda import cuda_minor, dotted, numbers
+from envdoctor.knowledge.cuda import compat_status, cuda_minor, dotted, numbers
+from envdoctor.knowledge.gpus import is_consumer
 from envdoctor.knowledge.ngc import Image, image, newest_for
 from envdoctor.remedy import driver as ways
 from envdoctor.remedy.variables import look, start_anew
 from envdoctor.rule import NotApplicable, Rule, Unknown, rule
+from envdoctor.rules.answers import answered
+from envdoctor.rules.cards import gpu_names
 from envdoctor.rules.driver_level import Driver, support_of, version_of
 from envdoctor.rules.presence import seen_working
 
@@ -41,7 +44,8 @@ def ngc_image_needs_newer_driver(
     ## How it is detected
     The image's tag and the CUDA version that belongs to it (by the image's own variable, else by the table of images),
     against the CUDA level of the driver. Where CUDA was seen to start, as it does on data-centre GPUs by the
-    compatibility libraries of the image, nothing is reported.
+    compatibility libraries of the image, nothing is reported. Where it was not asked, NVIDIA's table tells for which
+    driver branches these libraries work, and the GPU's name whether they serve it.
 
     ## What to do
     Use the newest image that this driver runs, or raise the driver on the host.
@@ -56,7 +60,7 @@ def ngc_image_needs_newer_driver(
     support = support_of(hand, known)
     if support.starts is None:
         raise Unknown(support.reason)
-    if support.starts:
+    if support.starts or _by_its_own_libraries(hand, known):
         return
     other = newest_for(version_of(hand)[0], support.level)
     name = container.nvidia_image_tag or container.nvidia_image
@@ -66,6 +70,20 @@ def ngc_image_needs_newer_driver(
         fixes=(*(_use_image(other) if other else ()), ways.install_driver(host, verb="Raise")),
         confidence=Confidence.LIKELY,
     )
+
+
+def _by_its_own_libraries(hand: Driver, cuda: tuple[int, ...]) -> bool:
+    """Tell whether the image's compatibility libraries start its CUDA: NVIDIA supports that on data-centre GPUs.
+
+    Where CUDA was asked it has refused, whatever the table says. Without the GPU's name nothing can be said.
+    """
+    version = version_of(hand)[0]
+    if answered(hand.asked, hand.runtime) or version is None or compat_status(cuda, version) != "compatible":
+        return False
+    names = gpu_names(hand.asked, hand.smi, hand.cuda)
+    if not names:
+        raise Unknown("the image's compatibility libraries serve data-centre GPUs, and which GPU is here is not known")
+    return not any(is_consumer(each) for each in names)
 
 
 def _image_cuda(container: Container) -> tuple[tuple[int, ...], tuple[Evidence, ...]]:
@@ -84,9 +102,8 @@ def _image_cuda(container: Container) -> tuple[tuple[int, ...], tuple[Evidence, 
 
 
 def _use_image(other: Image) -> tuple[Fix, ...]:
-    words = f"CUDA {dotted(other.cuda or ())}"
     command = f"docker run --rm --gpus all nvcr.io/nvidia/pytorch:{other.tag} nvidia-smi"
-    return (start_anew(f"Use the newest image that this driver runs: {other.tag} ({words})", command),)
+    return (start_anew(f"Use the newest image that this driver runs: {other.tag} ({other.words})", command),)
 
 
 @rule(severity=Severity.WARNING, group="torch")
