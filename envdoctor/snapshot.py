@@ -35,6 +35,7 @@ from envdoctor.outcome import Absent, Crashed, Failed, Got, Outcome, TimedOut
 from envdoctor.plan import LEVELS
 
 SCHEMA = "envdoctor.snapshot/1"
+HOLD_ONE = ("envdoctor.report/", "envdoctor.bench/")  # documents whose ``facts`` are a snapshot
 
 FACTS: tuple[type[Fact], ...] = (
     Host, Resources, Environment, PciBus, DeviceNodes, KernelModule, DriverFiles, NvidiaSmi, CudaDriver, CudaRuntime,
@@ -181,6 +182,8 @@ def from_plain(plain: Any, *, source: str = "snapshot", kinds: dict[str, type[Fa
 def _from_plain(plain: dict[str, Any], kinds: dict[str, type[Fact]]) -> Snapshot:
     if not isinstance(plain.get("facts", {}), dict):
         raise SnapshotError("facts: expected an object")
+    if any(str(key).startswith("bench_") for key in plain.get("facts", {})):
+        kinds = with_bench() | kinds
     facts = {k: decode_fact(k, v, kinds=kinds) for k, v in plain.get("facts", {}).items() if k in kinds}
     probes = tuple(_probe_from(each) for each in plain.get("probes", ()))
     target = msgspec.convert(plain.get("target", {}), Target)
@@ -209,7 +212,7 @@ def _probe_from(raw: dict[str, Any]) -> ProbeResult:
 
 
 def load(text: bytes | str, *, source: str = "snapshot", kinds: dict[str, type[Fact]] = BY_KEY) -> Snapshot:
-    """Read a snapshot, or the snapshot inside a report, from JSON text; raises ``SnapshotError``.
+    """Read a snapshot, or that inside a report or a benchmark's result, from JSON text; raises ``SnapshotError``.
 
     ``kinds`` are the facts to read: the built-in ones, or those of plug-ins as well.
     """
@@ -217,7 +220,7 @@ def load(text: bytes | str, *, source: str = "snapshot", kinds: dict[str, type[F
         plain = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise SnapshotError(f"{source}: not JSON: {error}") from None
-    if isinstance(plain, dict) and str(plain.get("schema", "")).startswith("envdoctor.report/"):
+    if isinstance(plain, dict) and str(plain.get("schema", "")).startswith(HOLD_ONE):
         plain = plain.get("facts")
     return from_plain(plain, source=source, kinds=kinds)
 

@@ -81,5 +81,11 @@ def in_words(found: Judgement) -> str:
         return f"Its clock was normal meanwhile ({_clock(window)}): neither heat nor power explains it."
     share = found.limit.percent_of_clock_peak(found.value)
     at_clock = f" Of what that clock allows it reached {share:.0f} %." if share else ""
-    whole = " The clock explains all of it." if clock_explains(found) else ""
+    whole = (
+        " The clock explains all of it."
+        if clock_explains(found)
+        else " The clock does not explain it."
+        if share
+        else ""
+    )
     return f"{cause.words[0].upper()}{cause.words[1:]}.{at_clock}{whole}"

@@ -32,7 +32,7 @@ def stages(machine: Machine, gemm: BenchGemm | None, model: BenchModel | None) -
     """Give the stages in the precision of the fastest training step that was measured; empty without a step."""
     if model is None:
         return ()
-    steps = [each for each in model.measured if training.is_step(each) and is_measured(each)]
+    steps = training.main_steps(model)
     if not steps:
         return ()
     step = max(steps, key=lambda each: _rate(model, each) or 0.0)
@@ -66,7 +66,13 @@ def _parts(model: BenchModel, step: Measured) -> list[Stage]:
     backward = [each for each in alike if "backward" in each.name or "train" in each.name]
     block = next((each for each in backward if "block" in each.name), None)
     whole = next((each for each in backward if "block" not in each.name and not training.is_step(each)), None)
-    named = (("block, forward and backward", block), ("model, forward and backward", whole), ("training step", step))
+    copied = next((each for each in alike if each.name == training.STEP_WITH_COPIES), None)
+    named = (
+        ("block, forward and backward", block),
+        ("model, forward and backward", whole),
+        ("training step", step),
+        ("training step with copies from the host", copied),
+    )
     return [
         Stage(name, rate, of=each.name) for name, each in named if each is not None and (rate := _rate(model, each))
     ]

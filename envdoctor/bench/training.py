@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from envdoctor.facts.bench import BenchModel, Measured
 
 SAMPLES = ("image", "sequence")
-STEP = "train-step"
+STEP, STEP_WITH_COPIES = "train-step", "train-step-h2d"
 # How published runs name the models of ours that they measured.
 NAMED = {
     "vit_b16": r"vit_base_patch16_224|ViT-B/16",
@@ -29,8 +29,17 @@ BATCH = re.compile(r"\b(?:bs|batch)\s*(\d+)", re.IGNORECASE)
 
 
 def is_step(measured: Measured) -> bool:
-    """Tell whether it is the whole training step."""
-    return measured.name.startswith(STEP)
+    """Tell whether it is the whole training step, its inputs on the device or copied there."""
+    return measured.name in {STEP, STEP_WITH_COPIES}
+
+
+def main_steps(model: BenchModel) -> list[Measured]:
+    """Give the training steps that were measured at the model's batch, their inputs on the device.
+
+    A step of batch 1 is measured beside them, to show what launching it takes.
+    """
+    alike = [each for each in model.measured if each.name == STEP and each.seconds]
+    return [each for each in alike if each.config.get("batch") in {None, str(model.batch)}]
 
 
 def flops_of(model: BenchModel, measured: Measured) -> float | None:

@@ -14,10 +14,11 @@ from envdoctor.nearest import unknown
 COMMANDS = {
     "check": "Collect, examine, report. The default command.",
     "run": "Check, and become the command that follows -- if it passes.",
+    "bench": "Measure, judge against limits and references, explain the gap.",
     "snapshot": "Collect the facts alone; --share redacts them.",
     "fix": "Print the fixes as one script; --apply runs the safe ones.",
     "explain": "Show what a finding means and what to do. Offline.",
-    "list": "List every finding, probe or knowledge table.",
+    "list": "List every finding, probe, model or knowledge table.",
     "demo": "Show the report of a recorded machine. No GPU needed.",
 }
 # A module called "list" would hide the built-in of that name from the whole package, one called "run" its function.

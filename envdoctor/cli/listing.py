@@ -1,4 +1,4 @@
-"""``envdoctor list``: every finding, every probe, and the knowledge tables with their dates."""
+"""``envdoctor list``: every finding, every probe, every model, and the knowledge tables with their dates."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 SCHEMA = "envdoctor.list/1"
 LEGEND = "* essential: the verdict is never ok\n  while it cannot be judged\n"
-WHAT = ("findings", "probes")
+WHAT = ("findings", "probes", "models")
 
 
-@click.command("list", short_help="List every finding, probe or knowledge table.")
+@click.command("list", short_help="List every finding, probe, model or knowledge table.")
 @click.argument("what", type=OneOf("list", WHAT), required=False)
 @click.option("--knowledge", is_flag=True, help="List the tables that rules look up: rows, dates, sources.")
 @click.option("--format", "format_", type=OneOf("format", ("terminal", "json")), default="terminal", help="For stdout.")
 @debug
 def command(what: str | None, *, knowledge: bool, format_: str) -> None:
-    """List everything that envdoctor knows: findings (the default) or probes, with levels, or --knowledge."""
+    """List what envdoctor knows: findings (the default), probes, models for bench, or --knowledge."""
     if knowledge and what:
         raise click.UsageError(f"--knowledge lists tables, and {what!r} something else: use one")
     name = "knowledge" if knowledge else what or "findings"
@@ -42,6 +42,8 @@ def command(what: str | None, *, knowledge: bool, format_: str) -> None:
 def _known(what: str) -> list[Row]:
     from envdoctor.cli import catalogue
 
+    if what == "models":
+        return _models()
     known = catalogue.load()
     for error in known.plugins.errors:
         streams.notice(f"envdoctor: a plug-in is broken: {error}")
@@ -64,6 +66,12 @@ def _probes(known: Catalogue) -> list[Row]:
          "needs": "device nodes" if p.gated else "import torch" if p.after_import else ""}
         for p in known.planned
     ]  # fmt: skip
+
+
+def _models() -> list[Row]:
+    from envdoctor.bench.models import MODELS
+
+    return [{"model": m.name, "counted_in": f"{m.sample}s", "from": m.origin, "what": m.what} for m in MODELS]
 
 
 def _tables() -> list[Row]:

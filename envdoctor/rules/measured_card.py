@@ -80,7 +80,11 @@ def _slow(found: Iterable[Judgement]) -> list[Judgement]:
     from envdoctor.bench import causes
     from envdoctor.bench.verdict import Verdict
 
-    return [e for e in found if e.verdict is Verdict.BAD or (e.verdict is Verdict.LOW and causes.of(e) is not None)]
+    known = {"heat", "hardware", "power-limit", "locked-clock"}  # a clock below the maximum is how GPUs run products
+    held = [
+        each for each in found if each.verdict is Verdict.LOW and (cause := causes.of(each)) and cause.kind in known
+    ]
+    return [*held, *(each for each in found if each.verdict is Verdict.BAD)]
 
 
 def _why(found: Judgement) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NOTICEABLE = 1.15
 HOST_BOUND = 0.9  # the host's time over the device's
 LOADER_KEEPS_UP = 0.95
+DEFAULT = "default"  # no backend asked for
 MILLI = 1e-3
 
 
@@ -55,10 +56,11 @@ def attention_below_reference(
     for choice in attention.choices:
         alike = [e for e in attention.measured if e.precision == choice.precision and _same_input(e, choice.config)]
         slower = _slower(alike, choice.picked)
-        compared += bool(choice.picked and _by_backend(alike).get(choice.picked))
+        compared += _default(_by_backend(alike), choice.picked) is not None
         if slower:
             picked, best, ratio = slower
-            title = f"torch picks {choice.picked} attention, which takes {ratio:.1f} times as long as {_backend(best)}"
+            named = f"torch picks {choice.picked or 'an'} attention"
+            title = f"{named}, which takes {ratio:.1f} times as long as {_backend(best)}"
             evidence = tuple(_timed(attention, each) for each in (picked, best))
             yield Finding(
                 f"{title} here",
@@ -92,16 +94,22 @@ def _by_backend(found: list[Measured]) -> dict[str, Measured]:
     return {_backend(each): each for each in forward}
 
 
+def _default(by_backend: dict[str, Measured], picked: str | None) -> Measured | None:
+    """Give what a program gets that asks for nothing: measured as such, else the backend that torch says it picks."""
+    return by_backend.get(DEFAULT) or by_backend.get(picked or "")
+
+
 def _slower(found: list[Measured], picked: str | None) -> tuple[Measured, Measured, float] | None:
     """Give the picked backend, the fastest one, and how many times as long the picked one takes; None if it is fine."""
     from envdoctor.bench.rates import median
     from envdoctor.bench.statistics import Change, compare
 
     by_backend = _by_backend(found)
-    mine = by_backend.get(picked or "")
-    if mine is None:
+    mine = _default(by_backend, picked)
+    named = [each for name, each in by_backend.items() if name != DEFAULT]
+    if mine is None or not named:
         return None
-    best = min(by_backend.values(), key=lambda each: median(each.seconds) or 0.0)
+    best = min(named, key=lambda each: median(each.seconds) or 0.0)
     said = compare(mine.seconds, best.seconds)
     faster = said.change is Change.FASTER and (said.speedup or 0.0) >= NOTICEABLE
     return (mine, best, said.speedup or 0.0) if faster else None
@@ -200,7 +208,7 @@ def launch_bound(
     from envdoctor.bench.ladder import named, rungs
 
     machine = measured_gpu(device, clocks)
-    steps = [e for e in model.measured if training.is_step(e) and e.dispatch_seconds and e.seconds]
+    steps = [each for each in training.main_steps(model) if each.dispatch_seconds]
     if not steps:
         raise Unknown("the host's time of a training step was not measured")
     step = min(steps, key=lambda each: sum(each.seconds) / len(each.seconds))
@@ -305,7 +313,7 @@ def _step_speed(model: BenchModel | None) -> float | None:
     from envdoctor.bench import training
     from envdoctor.bench.rates import rate_of
 
-    steps = [each for each in model.measured if training.is_step(each)] if model else []
+    steps = training.main_steps(model) if model else []
     return max((rate_of(each).value or 0.0 for each in steps), default=None)
 
 

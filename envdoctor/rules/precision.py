@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from envdoctor.facts.bench import BenchClocks, BenchDevice, BenchGemm, BenchLadder
 from envdoctor.facts.driver import CudaDriver, NvidiaSmi
 from envdoctor.facts.host import Environment
 from envdoctor.facts.torch import TorchBuild, TorchCuda, TorchSettings
@@ -13,6 +14,7 @@ from envdoctor.knowledge.gpus import capability, tf32_gain
 from envdoctor.rule import Missing, NotApplicable, Unknown, rule
 from envdoctor.rules.builds import need_cuda_build
 from envdoctor.rules.cards import Card, cards
+from envdoctor.rules.costs import of_a_step, of_products
 
 AMPERE = (8, 0)
 IEEE_BY_DEFAULT_SINCE = (1, 12)
@@ -29,6 +31,10 @@ def tf32_off(
     driver: CudaDriver | None,
     smi: NvidiaSmi | None,
     cuda: TorchCuda | None,
+    device: BenchDevice | None,
+    gemm: BenchGemm | None,
+    ladder: BenchLadder | None,
+    clocks: BenchClocks | None,
 ) -> Iterator[Finding]:
     """fp32 matrix multiplications do not use TF32, although the GPU has Tensor Cores for it.
 
@@ -44,7 +50,7 @@ def tf32_off(
     ## How it is detected
     torch's setting in a fresh process. At level quick, where torch is not imported, its documented default and the two
     variables that change it. Only with a GPU known to be of compute capability 8.0 or more. A variable that turns TF32
-    off is reported as a choice. What it costs here is for "envdoctor bench" to measure.
+    off is reported as a choice. What it costs here "envdoctor bench" measures: then it is a warning, with the factor.
 
     ## What to do
     Call torch.set_float32_matmul_precision("high") early in the program, or set the variable. Leave it off where full
@@ -64,11 +70,14 @@ def tf32_off(
     if not shown and not forbidden:
         return
     chosen = _chosen(environment)
+    cost = of_a_step(device, ladder, clocks, "tf32") or of_products(device, gemm, clocks)
+    told = f": {cost.what} takes {cost.factor:.1f} times as long here" if cost else ""
     yield Finding(
-        f"fp32 matrix products do not use TF32{f', chosen by {chosen.label}' if chosen else ''}",
-        _gain(gpus),
-        evidence=(*shown, gpus[0].evidence, *((chosen,) if chosen else ())),
+        f"fp32 matrix products do not use TF32{f', chosen by {chosen.label}' if chosen else ''}{told}",
+        "" if cost else _gain(gpus),
+        evidence=(*shown, gpus[0].evidence, *((chosen,) if chosen else ()), *(cost.evidence if cost else ())),
         fixes=() if chosen else _turn_on(),
+        severity=Severity.WARNING if cost and not chosen else None,
         confidence=Confidence.CERTAIN if settings else Confidence.LIKELY,
     )
 

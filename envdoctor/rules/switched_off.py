@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from envdoctor.facts.bench import BenchAttention, BenchClocks, BenchDevice, BenchLadder
 from envdoctor.facts.driver import CudaDriver, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Environment
@@ -14,6 +15,7 @@ from envdoctor.remedy.variables import look, unset
 from envdoctor.rule import Missing, NotApplicable, Rule, Unknown, rule
 from envdoctor.rules.builds import need_cuda_build
 from envdoctor.rules.cards import Card, cards
+from envdoctor.rules.costs import of_a_step, of_math_attention
 from envdoctor.rules.presence import need_gpu
 from envdoctor.rules.setting_values import value_of
 
@@ -59,7 +61,13 @@ def cudnn_disabled(settings: TorchSettings, build: TorchBuild) -> Iterator[Findi
 
 
 @rule(severity=Severity.INFO, group="precision")
-def deterministic_mode_on(environment: Environment, settings: TorchSettings | None) -> Iterator[Finding]:
+def deterministic_mode_on(
+    environment: Environment,
+    settings: TorchSettings | None,
+    device: BenchDevice | None,
+    ladder: BenchLadder | None,
+    clocks: BenchClocks | None,
+) -> Iterator[Finding]:
     """Deterministic algorithms are asked for.
 
     ## What it means
@@ -72,7 +80,7 @@ def deterministic_mode_on(environment: Environment, settings: TorchSettings | No
     torch's settings, and CUBLAS_WORKSPACE_CONFIG with one of the two deterministic values.
 
     ## What to do
-    Nothing, if it is meant. Else take it out; what it costs here is for "envdoctor bench" to measure.
+    Nothing, if it is meant. Else take it out; "envdoctor bench" measures what it costs here.
 
     ## Sources
     https://docs.pytorch.org/docs/stable/notes/randomness.html
@@ -87,9 +95,10 @@ def deterministic_mode_on(environment: Environment, settings: TorchSettings | No
         shown.append(see(environment, "variables", "CUBLAS_WORKSPACE_CONFIG", workspace))
     if shown:
         fixes = (unset("CUBLAS_WORKSPACE_CONFIG"),) if workspace else (_find_determinism(),)
-        yield Finding(
-            "Deterministic algorithms are asked for: the fastest ones may be left out", "", tuple(shown), fixes
-        )
+        cost = of_a_step(device, ladder, clocks, "deterministic")
+        told = f"{cost.what} takes {cost.factor:.2f} times as long here" if cost else "the fastest ones may be left out"
+        evidence = (*shown, *(cost.evidence if cost else ()))
+        yield Finding(f"Deterministic algorithms are asked for: {told}", "", evidence, fixes)
 
 
 def _find_determinism() -> Fix:
@@ -104,6 +113,10 @@ def fused_attention_unavailable(
     bus: PciBus | None,
     nodes: DeviceNodes | None,
     module: KernelModule | None,
+    device: BenchDevice | None,
+    attention: BenchAttention | None,
+    ladder: BenchLadder | None,
+    clocks: BenchClocks | None,
 ) -> Iterator[Finding]:
     """Every fused attention is switched off: only the slow one is left.
 
@@ -116,7 +129,7 @@ def fused_attention_unavailable(
 
     ## How it is detected
     torch's own switches for the three kernels, all off. One of them that is on is enough. Whether a shape or a data
-    type rules a kernel out is for "envdoctor bench" to measure.
+    type rules a kernel out, and what it costs here, "envdoctor bench" measures.
 
     ## What to do
     Take the lines out that switch them off.
@@ -133,9 +146,12 @@ def fused_attention_unavailable(
     if any(getattr(settings, field) for field, _ in known):
         return
     on = "python3 -c 'import torch; torch.backends.cuda.enable_flash_sdp(True)'  # in the program, where it is off"
+    cost = of_a_step(device, ladder, clocks, "math-attention") or of_math_attention(attention)
+    told = f": {cost.what} takes {cost.factor:.2f} times as long here" if cost else ""
+    off = tuple(see(settings, field, f"{label} attention", "off") for field, label in known)
     yield Finding(
-        "Only the mathematical form of attention may be used",
-        evidence=tuple(see(settings, field, f"{label} attention", "off") for field, label in known),
+        f"Only the mathematical form of attention may be used{told}",
+        evidence=(*off, *(cost.evidence if cost else ())),
         fixes=(
             look("Find where they are switched off", "grep -rn 'enable_.*_sdp\\|sdpa_kernel' --include='*.py' ."),
             look("Or switch them on again", on),

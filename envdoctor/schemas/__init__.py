@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 FILES = {
+    "envdoctor.bench-diff/1": "bench-diff-1.json",
+    "envdoctor.bench/1": "bench-1.json",
     "envdoctor.event/1": "event-1.json",
     "envdoctor.fix/1": "fix-1.json",
     "envdoctor.list/1": "list-1.json",
@@ -17,6 +19,8 @@ FILES = {
     "envdoctor.snapshot/1": "snapshot-1.json",
 }
 PARTS = {
+    "envdoctor.bench-diff/1": ("envdoctor.snapshot/1",),
+    "envdoctor.bench/1": ("envdoctor.bench-diff/1", "envdoctor.report/1", "envdoctor.snapshot/1"),
     "envdoctor.event/1": ("envdoctor.report/1", "envdoctor.snapshot/1"),
     "envdoctor.report/1": ("envdoctor.snapshot/1",),
 }

@@ -88,8 +88,10 @@ def step(
 def model(images: float, at: int = 13, precision: str = "amp-bf16") -> BenchModel:
     """Make block, model and step: each part somewhat faster than the whole."""
     config = {"batch": str(BATCH)}
-    parts = (("vit-block-forward-backward", images * TRAIN / BLOCK_TRAIN * 1.15), ("forward-backward", images * 1.06))
-    made = tuple(measured("model", name, rate, BATCH, "image", precision, at=at, config=config) for name, rate in parts)
+    tflops, work = images * TRAIN * 1.15e-12, BATCH * float(BLOCK_TRAIN)
+    block = measured("model", "vit-block-train", tflops, work, "flop", precision, at=at, config=config)
+    whole = measured("model", "forward-backward", images * 1.06, BATCH, "image", precision, at=at, config=config)
+    made = (block, whole)
     return BenchModel(
         model="vit_b16", origin="own", batch=BATCH, tokens=197, parameters=PARAMETERS, flops_forward=FORWARD,
         flops_train=TRAIN, flops_source="formula", block_flops_forward=BLOCK_FORWARD, block_flops_train=BLOCK_TRAIN,

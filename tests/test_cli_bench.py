@@ -1,0 +1,216 @@
+"""``envdoctor bench`` on the command line: what it may be told, how it ends, and where its result goes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envdoctor.bench.run import Run
+from envdoctor.cli import bench, bench_options
+from envdoctor.cli.bench_progress import BenchProgress, line
+from envdoctor.plan import DEFAULT_SUITES, SUITES
+from envdoctor.snapshot import Snapshot, of
+from tests.bench_machines import cards
+from tests.command import Done, here, valid
+from tests.healthy_machines.servers import a100_on_driver_535
+from tests.test_rules_measured import outlier
+
+
+def snapshot(run: Run) -> Snapshot:
+    """Give what a machine would have answered on which all is well, with this benchmark beside it."""
+    machine, made = a100_on_driver_535(), of(*cards.facts_of(run))  # type: ignore[arg-type]
+    return replace(machine, facts={**machine.facts, **made.facts}, probes=(*machine.probes, *made.probes))
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Let the command measure a constructed machine: ``answer`` is what it finds, ``asked`` what it was told."""
+    told: dict[str, Any] = {"answer": snapshot(cards.a100())}
+
+    def measure(given: dict[str, Any], _settled: Any, _catalogue: Any, seconds: dict[str, float]) -> Snapshot:
+        told["asked"] = bench_options.measuring(given, seconds)
+        found: Snapshot = told["answer"]
+        return found
+
+    monkeypatch.setattr(bench, "_measure", measure)
+    return told
+
+
+def ask(*words: str) -> Done:
+    """Run the command in this process."""
+    return here("bench", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--suite", "gem"), "unknown suite 'gem': did you mean 'gemm'?"),
+        (("--suite", "gemm,laddr"), "unknown suite 'laddr': did you mean 'ladder'?"),
+        (("--suite", ","), "names no suite"),
+        (("--model", "vit-b16"), "unknown model 'vit-b16': did you mean 'vit_b16'?"),
+        (("--model", "resnet"), "did you mean 'resnet50'?"),
+        (("--device", "gpu"), "unknown device 'gpu'"),
+        (("--device", "cuda:x"), "unknown device 'cuda:x'"),
+        (("--quick", "--full"), "use one"),
+        (("--epochs", "0"), "'--epochs'"),
+        (("--gpus", "many"), "'many'"),
+        (("--price-per-gpu-hour", "-1"), "'--price-per-gpu-hour'"),
+        (("--timeout", "0"), "is not a number of seconds above 0"),
+        (("--memory-fraction", "2"), "'--memory-fraction'"),
+        (("--compare", "/nowhere.json"), "--compare: '/nowhere.json' cannot be read: No such file or directory"),
+        (("-o", "/nowhere/x.json"), "--output: '/nowhere/x.json' cannot be written"),
+        (("--python", "/no/python"), "--python: '/no/python' is not there"),
+        (("--modle", "vit_b16"), "did you mean '--model'?"),
+    ],
+)
+def test_bad_input_names_the_value_and_the_nearest_valid_one(words: tuple[str, ...], said: str) -> None:
+    """What cannot be used is named before anything is measured: exit 2."""
+    done = ask(*words)
+    assert (2, True) == (done.code, said in done.err), done.err
+
+
+def test_a_file_that_holds_no_benchmark(tmp_path: Path) -> None:
+    """A snapshot of a check is no result to compare with, and the words say what one is."""
+    from envdoctor.snapshot import save
+
+    file = tmp_path / "snapshot.json"
+    file.write_bytes(save(of()))
+    done = ask("--compare", str(file))
+    assert 2 == done.code
+    assert "holds no benchmark; expected a file that 'envdoctor bench -o FILE' wrote" in done.err
+
+
+def test_defaults(measured: dict[str, Any]) -> None:
+    """ViT-B/16, the six default suites, within the default budget."""
+    ask()
+    asked = measured["asked"]["bench"]
+    assert ("vit_b16", "default", DEFAULT_SUITES) == (asked["model"], asked["budget"], tuple(asked["seconds"]))
+    assert 230 == pytest.approx(sum(asked["seconds"].values()))
+    assert {"device", "batch", "images", "ranks"} & set(asked) == set()
+
+
+def test_what_is_asked_for_reaches_the_probes(measured: dict[str, Any]) -> None:
+    """Model, device, batch, folder and suites are handed on; suites run in their own order, each once."""
+    ask("--suite", "ladder,gemm,gemm", "--model", "mine:make", "--device", "1", "--batch", "8", "--data", "/images",
+        "--quick", "--ranks", "2", "--memory-fraction", "0.5")  # fmt: skip
+    asked = measured["asked"]["bench"]
+    assert ("mine:make", "cuda:1", 8, "/images", "quick", 2, 0.5) == tuple(
+        asked[name] for name in ("model", "device", "batch", "images", "budget", "ranks", "memory_fraction")
+    )
+    assert ["gemm", "ladder"] == list(asked["seconds"])
+    ask("--suite", "all")
+    assert set(SUITES) == set(measured["asked"]["bench"]["seconds"])
+
+
+def test_a_short_timeout_shortens_what_is_measured(measured: dict[str, Any]) -> None:
+    """The suites share what is left after the start; a timeout never leaves them more than the budget."""
+    ask("--timeout", "100")
+    short = sum(measured["asked"]["bench"]["seconds"].values())
+    assert 30 <= short <= 60
+    ask("--timeout", "10000")
+    assert 230 == pytest.approx(sum(measured["asked"]["bench"]["seconds"].values()))
+
+
+@pytest.mark.parametrize(
+    ("run", "words", "code"),
+    [
+        (cards.a100, (), 0),
+        (cards.cpu, (), 0),
+        (outlier, (), 0),
+        (outlier, ("--fail-on", "warning"), 1),
+        (outlier, ("--fail-on", "never"), 0),
+    ],
+)
+def test_exit_codes(measured: dict[str, Any], run: Any, words: tuple[str, ...], code: int) -> None:
+    """A finding counts from --fail-on on, as everywhere."""
+    measured["answer"] = snapshot(run())
+    assert code == ask(*words).code
+
+
+def test_nothing_measured_is_undetermined(measured: dict[str, Any]) -> None:
+    """Without a single measurement there is no good news: exit 3."""
+    measured["answer"] = of()
+    found = ask()
+    assert (3, True) == (found.code, "Nothing could be measured." in found.out)
+
+
+def test_ctrl_c_keeps_what_was_measured(measured: dict[str, Any]) -> None:
+    """An interrupted run is judged and shown: exit 130."""
+    measured["answer"] = replace(snapshot(replace(cards.a100(), model=None, ladder=None)), interrupted=True)
+    found = ask()
+    assert 130 == found.code
+    assert "Interrupted: this is what was measured by then." in found.out
+    assert "bf16" in found.out
+
+
+def test_json_on_stdout_and_in_a_file(measured: dict[str, Any], tmp_path: Path) -> None:
+    """``--format json`` writes the document alone; ``-o`` writes the same beside whatever stdout shows."""
+    file = tmp_path / "a100.json"
+    found = ask("--format", "json", "-o", str(file))
+    written = found.json
+    assert written == valid(file.read_text())
+
+
+@pytest.mark.parametrize("name", ["markdown", "junit", "sarif", "github", "prometheus", "jsonl"])
+def test_other_formats_carry_the_findings(measured: dict[str, Any], name: str) -> None:
+    """Formats that know no measurements get the report: what is slow is in it."""
+    measured["answer"] = snapshot(outlier())
+    found = ask("--format", name)
+    assert 0 == found.code
+    assert "gemm-below-reference" in found.out
+
+
+def test_compare_with_an_earlier_result(measured: dict[str, Any], tmp_path: Path) -> None:
+    """Before and after: what became slower stands below the result, and in JSON beside it."""
+    before = tmp_path / "before.json"
+    measured["answer"] = snapshot(cards.rtx3080())
+    ask("-o", str(before))
+    measured["answer"] = snapshot(outlier())
+    text = ask("--compare", str(before)).out
+    assert "Compared with the result of" in text
+    assert "slower" in text
+    document = ask("--compare", str(before), "--format", "json").json
+    assert document["compare"]["counts"]["slower"] > 0
+
+
+def test_projection_is_asked_for_on_a_cpu_and_given_on_a_gpu(measured: dict[str, Any]) -> None:
+    """300 epochs of ImageNet on a CPU interest nobody who did not ask."""
+    assert 1_281_167 == ask("--format", "json").json["projection"]["dataset_images"]
+    measured["answer"] = snapshot(cards.cpu())
+    assert ask("--format", "json").json["projection"] is None
+    asked = ask("--format", "json", "--images", "1000", "--gpus", "2").json["projection"]
+    assert (1000, 300, 2) == (asked["dataset_images"], asked["epochs"], asked["gpus"])
+
+
+def test_a_result_can_be_checked_again(measured: dict[str, Any], tmp_path: Path) -> None:
+    """``check --from`` shows the findings of a saved result in a report's form."""
+    file = tmp_path / "slow.json"
+    measured["answer"] = snapshot(outlier())
+    ask("-o", str(file))
+    done = here("check", "--from", str(file), "--fail-on", "warning", "--only", "measured")
+    assert (1, True) == (done.code, "gemm-below-reference" in done.out), done.err
+
+
+def test_models_are_listed() -> None:
+    """``list models`` names what --model takes."""
+    done = here("list", "models", "--format", "json")
+    assert (0, "vit_b16") == (done.code, done.json["models"][0]["model"])
+
+
+def test_progress_says_what_runs_and_what_is_left() -> None:
+    """The line names the measurement under way, the clocks, and the suites to come; what is left goes first."""
+    progress = BenchProgress(("gemm", "memory", "ladder"))
+    progress({"event": "enter", "probe": "bench-gemm", "what": "gemm: gemm bf16 8192x8192x8192", "at": 0.0})
+    progress({"event": "partial", "probe": "bench-clocks", "note": "1410 MHz, 390 W"})
+    assert (("memory", "ladder"), "1410 MHz, 390 W") == (progress.left(), progress.clocks)
+    progress({"event": "result", "probe": "bench-gemm", "outcome": "got"})
+    progress({"event": "enter", "probe": "bench-memory", "what": "memory: copy", "at": 1.0})
+    assert ("ladder",) == progress.left()
+    told = (12.0, "gemm: bf16 8192x8192x8192", ("memory", "ladder"), "1410 MHz, 390 W")
+    assert "12 s  gemm: bf16 8192x8192x8192  [1410 MHz, 390 W]  then memory, ladder" == line(*told, 100)
+    assert "12 s  gemm: bf16 8192x8192x8192  [1410 MHz, 390 W]" == line(*told, 60)
+    assert "12 s  gemm: bf16 8192x8192x8192" == line(*told, 40)
+    assert 19 == len(line(*told, 20))
