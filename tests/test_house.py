@@ -62,6 +62,7 @@ ARROWS: dict[str, set[str] | None] = {
     "runner": {"child", "ending", "facts", "gathered", "listening", "outcome", "plan", "probe", "snapshot", "target"},
     "plugins": {"facts", "plan", "probe", "rule", "rules", "snapshot"},
     "gate": {
+        "__init__",
         "config",
         "diagnose",
         "facts",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envdoctor.cli import catalogue as catalogues
-from envdoctor.cli import collecting, delivering, exits, settings
+from envdoctor.cli import collecting, delivering, exits, remembering, settings
 from envdoctor.cli.options import OneOf, Seconds, complete_ids, debug, report_options
 from envdoctor.config import FAIL_ON
 from envdoctor.plan import LEVELS
@@ -43,6 +43,7 @@ EMPTY = "the selection is empty: --only and --skip leave no rule to run"
 @click.option("--timeout", type=Seconds(), help="Limit of the whole run in seconds. [default: 120; quick 15]")
 @click.option("--config", metavar="FILE", help="Read this configuration file instead of the nearest one.")
 @click.option("--root", metavar="DIR", hidden=True, help="Read a recorded machine's /proc, /sys, /dev, … under DIR.")
+@remembering.cache_options
 @report_options
 @debug
 def command(**given: Any) -> int:
@@ -51,10 +52,13 @@ def command(**given: Any) -> int:
     Exit codes: 0 healthy; 1 findings at or above --fail-on; 2 usage; 3 undetermined; 4 envdoctor failed.
     """
     collecting.check_source(given)
+    remembering.check_cache(given)
     delivering.check_files(given)
     catalogue = catalogues.load()
     settled = settings.settle(given, catalogue)
-    report = judge(collecting.obtain(given, settled, catalogue), settled, catalogue)
+    report = remembering.report_of(
+        given, settled, catalogue, lambda: judge(collecting.obtain(given, settled, catalogue), settled, catalogue)
+    )
     delivering.deliver(report, given)
     return exits.code_for(report, settled.fail_on)
 

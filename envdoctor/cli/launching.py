@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envdoctor.cli import catalogue as catalogues
-from envdoctor.cli import check, collecting, exits, settings, streams
+from envdoctor.cli import check, collecting, exits, remembering, settings, streams
 from envdoctor.cli.options import OneOf, Seconds, complete_ids, debug
 from envdoctor.config import FAIL_ON
 from envdoctor.plan import LEVELS
@@ -38,6 +38,7 @@ _LINE = 1024
 @click.option("--fail-on", type=OneOf("severity", FAIL_ON), help="Refuse from this severity on. [default: error]")
 @click.option("--timeout", type=Seconds(), help="Limit of the check in seconds. [default: 120; quick 15]")
 @click.option("--config", metavar="FILE", help="Read this configuration file instead of the nearest one.")
+@remembering.cache_options
 @debug
 @click.argument("command_", metavar="-- COMMAND...", nargs=-1, type=click.UNPROCESSED, required=True)
 def command(command_: tuple[str, ...], **given: Any) -> int:
@@ -46,13 +47,25 @@ def command(command_: tuple[str, ...], **given: Any) -> int:
         return _not_found(command_)
     catalogue = catalogues.load()
     settled = settings.settle(given, catalogue)
+    remembering.check_cache(given)
     given["python"] = given["python"] or interpreter_of(command_)
-    report = check.judge(collecting.obtain(given, settled, catalogue), settled, catalogue)
+    report = remembering.report_of(
+        _without_cache_elsewhere(given), settled, catalogue,
+        lambda: check.judge(collecting.obtain(given, settled, catalogue), settled, catalogue),
+    )  # fmt: skip
     if report.interrupted:
         return exits.INTERRUPTED
     if refuses(report, settled.fail_on, command_):
         return REFUSED
     return _become(command_)
+
+
+def _without_cache_elsewhere(given: dict[str, Any]) -> dict[str, Any]:
+    """Keep no verdict of another interpreter, which the command turned out to run; say so."""
+    if given["python"] and (given["cache"] or given["cache_dir"]):
+        streams.notice(f"envdoctor: no kept verdict: the command runs {given['python']}")
+        return {**given, "cache": False, "cache_dir": None}
+    return given
 
 
 def refuses(report: Report, fail_on: str, argv: Sequence[str]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from envdoctor import config, requirements
 from envdoctor.config import FAIL_ON
 from envdoctor.facts.required import Required
+from envdoctor.gate.memory import is_place, place
 from envdoctor.nearest import unknown
 from envdoctor.plan import LEVELS
 
@@ -104,8 +104,8 @@ def _ignored(value: Any) -> dict[str, str]:
 
 
 def _cache(value: Any) -> bool | str:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, (str, os.PathLike)) and os.fspath(value):
-        return os.path.abspath(os.fsdecode(os.fspath(value)))  # noqa: PTH100 - links may be part of a name
-    raise ValueError(f"cache is {value!r}, expected True, False or a directory")
+    if value is False:
+        return False
+    if not is_place(value):
+        raise ValueError(f"cache is {value!r}, expected True, False or a directory")
+    return place(value)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from envdoctor.gate.looking import Look, without_collections
+from envdoctor.gate.collector import without_collections
+from envdoctor.gate.memory import Memory, is_place, place
+from envdoctor.gate.refusal import COUNTED, objection, refused
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
+    from envdoctor.gate.asked import Asked
     from envdoctor.gate.cleared import Cleared
 
 
@@ -44,17 +48,39 @@ def preflight(
     could not be found out; ``ValueError`` for an argument that cannot be meant; ``ConfigError`` for a configuration
     file that cannot be used.
     """
-    from envdoctor.gate.asked import checked
-    from envdoctor.gate.refusal import objection, refused
-
     with without_collections():
+        how = {"level": level, "budget_seconds": budget_seconds, "ignore": ignore, "sync": sync_timeout_seconds}
+        memory = Memory(place(cache), require=require, **how) if is_place(cache) else None
+        kept = _kept(memory, fail_on)
+        if kept is not None:
+            return kept
+        from envdoctor.gate.asked import checked
+
         asked = checked(
             require, level=level, budget_seconds=budget_seconds, fail_on=fail_on, ignore=ignore, cache=cache,
             sync_timeout_seconds=sync_timeout_seconds,
         )  # fmt: skip
-        look = Look(asked)
-        report = look.judge(look.snapshot())
-        found = objection(report, asked.fail_on)
-        if found:
-            raise refused(report, found)
+        return _looked(asked, memory)
+
+
+def _kept(memory: Memory | None, fail_on: Any) -> Cleared | None:
+    """Give an earlier verdict that lets the run begin; a refusal is never taken from memory."""
+    if memory is None or not isinstance(fail_on, str) or fail_on not in COUNTED:
+        return None
+    report = memory.recall()
+    return None if report is None or objection(report, fail_on) else report
+
+
+def _looked(asked: Asked, memory: Memory | None) -> Cleared:
+    """Look at the machine, keep the verdict where that was asked for, and refuse the run if it must be."""
+    from envdoctor.gate.looking import Look
+
+    look = Look(asked)
+    report = look.judge(look.snapshot())
+    if memory is not None:
+        memory.remember(report, look.rules)
+        report = replace(report, notes=(*report.notes, *memory.notes))
+    found = objection(report, asked.fail_on)
+    if found:
+        raise refused(report, found)
     return report

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -26,18 +24,6 @@ if TYPE_CHECKING:
 JUDGING = 0.1  # of the budget, for what follows the collection
 LEAST = 0.05
 NO_TORCH_YET = "torch is not imported in this process yet: its settings here were not read"
-
-
-@contextlib.contextmanager
-def without_collections() -> Iterator[None]:
-    """Keep the garbage collector still: beside an imported torch a full collection takes as long as the whole look."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @dataclass

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from envdoctor.finding import Report, Severity, Status
-from envdoctor.outcome import TimedOut
 
 if TYPE_CHECKING:
     from envdoctor.finding import Finding
@@ -55,6 +54,8 @@ def objection(report: Report, fail_on: str) -> Objection:
 def _only_slow(finding: Finding, report: Report) -> bool:
     if finding.id != "probe-timed-out":
         return False
+    from envdoctor.outcome import TimedOut
+
     ended = next((each.outcome for each in report.snapshot.probes if each.name == finding.subject), None)
     return isinstance(ended, TimedOut) and not ended.hung
 

@@ -9,21 +9,9 @@ from envdoctor.probe import Context, probe
 from envdoctor_probes.running import parse_environ, pid_of, refusal
 from envdoctor_probes.secret_words import LONGEST_VALUE, without_secrets
 from envdoctor_probes.tree import Tree
+from envdoctor_probes.variable_names import is_collected
 
 __all__ = ["LONGEST_VALUE", "clean_value", "environment", "is_collected", "select_variables"]
-
-PREFIXES = (
-    "NCCL_", "TORCH", "PYTORCH_", "TRITON_", "CUDA_", "CUDNN_", "CUBLAS", "NVIDIA_", "OMP_", "GOMP_", "MKL_",
-    "KMP_", "OPENBLAS_", "LD_", "PYTHON", "UCX_", "FI_", "OMPI_", "GLOO_", "SLURM_", "RDMAV_", "NVSHMEM_",
-    "NVTE_", "VLLM_NCCL_", "BNB_",
-)  # fmt: skip
-NAMES = frozenset((
-    "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "VIRTUAL_ENV", "LOADEDMODULES", "MASTER_ADDR", "MASTER_PORT", "RANK",
-    "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "NODE_RANK", "ROLE_RANK",
-    "ROLE_WORLD_SIZE", "CC", "CXX", "CUDAHOSTCXX", "NVCC_CCBIN", "NVCC_APPEND_FLAGS", "NVCC_PREPEND_FLAGS", "MAX_JOBS",
-    "USE_LIBUV", "DISABLE_PTXAS_OPT", "_CUDA_COMPAT_PATH", "PIP_CONSTRAINT", "PIP_EXTRA_INDEX_URL",
-    "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "TMPDIR", "MALLOC_CONF", "GPU_DEVICE_ORDINAL",
-))  # fmt: skip
 
 
 @probe()
@@ -52,11 +40,6 @@ def _of_job(tree: Tree, pid: int) -> Environment:
 def select_variables(environ: Mapping[str, str]) -> Tuple[Variable, ...]:
     """Pick what is on the allow-list, by name, secrets taken out."""
     return tuple(clean_value(name, environ[name]) for name in sorted(environ) if is_collected(name))
-
-
-def is_collected(name: str) -> bool:
-    """Tell whether the allow-list names this variable."""
-    return name in NAMES or name.startswith(PREFIXES)
 
 
 def clean_value(name: str, value: str) -> Variable:
