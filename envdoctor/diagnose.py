@@ -41,7 +41,7 @@ def examine(snapshot: Snapshot, rules: Iterable[Rule] | None = None, selection: 
     checks: list[Check] = []
     findings: list[Finding] = []
     for rule in chosen:
-        check, found = _run(rule, snapshot, selection)
+        check, found = run_rule(rule, snapshot, selection)
         checks.append(check)
         findings.extend(found)
     ordered = in_reading_order(with_causes(tuple(findings), chosen))
@@ -55,7 +55,8 @@ def _built_in() -> tuple[Rule, ...]:
     return RULES
 
 
-def _run(rule: Rule, snapshot: Snapshot, selection: Selection) -> tuple[Check, tuple[Finding, ...]]:
+def run_rule(rule: Rule, snapshot: Snapshot, selection: Selection) -> tuple[Check, tuple[Finding, ...]]:
+    """Put one rule's question to a snapshot: what became of it, and what it found, causes not yet named."""
     left_out = selection.reason_to_skip(rule)
     if left_out is not None:
         return Check(rule.id, rule.group, rule.essential, Status.SKIPPED, left_out), ()

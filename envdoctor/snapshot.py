@@ -185,7 +185,7 @@ def _from_plain(plain: dict[str, Any], kinds: dict[str, type[Fact]]) -> Snapshot
     if any(str(key).startswith("bench_") for key in plain.get("facts", {})):
         kinds = with_bench() | kinds
     facts = {k: decode_fact(k, v, kinds=kinds) for k, v in plain.get("facts", {}).items() if k in kinds}
-    probes = tuple(_probe_from(each) for each in plain.get("probes", ()))
+    probes = tuple(probe_from(each) for each in plain.get("probes", ()))
     target = msgspec.convert(plain.get("target", {}), Target)
     given = plain.get("facts", {})
     answered = [each.fact for each in probes if isinstance(each.outcome, Got)]
@@ -201,7 +201,8 @@ def _from_plain(plain: dict[str, Any], kinds: dict[str, type[Fact]]) -> Snapshot
     )  # fmt: skip
 
 
-def _probe_from(raw: dict[str, Any]) -> ProbeResult:
+def probe_from(raw: dict[str, Any]) -> ProbeResult:
+    """Read what became of one probe. Raises ``SnapshotError`` for no outcome, msgspec's error for a wrong type."""
     kind = OUTCOMES.get(raw.get("outcome", ""))
     if kind is None:
         raise SnapshotError(

@@ -10,7 +10,7 @@ import pytest
 
 import envdoctor
 from envdoctor import plan
-from envdoctor.facts import key_of
+from envdoctor.facts import fleet, key_of
 from envdoctor.facts.bench import FACTS as BENCH_FACTS
 from envdoctor.facts.run import ProbeRun
 from envdoctor.probe import Probe
@@ -30,6 +30,7 @@ GROUPS = {
     "system",
     "doctor",
     "measured",
+    "fleet",
 }
 
 
@@ -71,7 +72,7 @@ def test_every_rule_is_in_a_known_group_and_its_causes_exist() -> None:
 
 def test_every_rules_inputs_are_facts_of_a_snapshot() -> None:
     """A rule asks only for facts that a snapshot holds, or for the run itself."""
-    known = (*FACTS, *BENCH_FACTS, ProbeRun)
+    known = (*FACTS, *BENCH_FACTS, *fleet.FACTS, ProbeRun)
     assert {} == {r.id: i.fact.__name__ for r in RULES for i in r.inputs if i.fact not in known}
 
 

@@ -51,6 +51,7 @@ ARROWS: dict[str, set[str] | None] = {
     "readers": {"facts", "knowledge", "outcome", "snapshot"},
     "rewrite": {"facts", "finding", "outcome", "snapshot"},
     "compare": {"facts", "snapshot"},
+    "fleet": {"compare", "diagnose", "facts", "finding", "plan", "rule", "selection", "snapshot"},
     "redact": {"facts", "finding", "rewrite", "snapshot"},
     "demo": {"facts", "outcome", "snapshot"},
     "render": {"__init__", "bench", "facts", "finding", "outcome", "redact", "rewrite", "snapshot"},
@@ -88,7 +89,7 @@ ARROWS: dict[str, set[str] | None] = {
     "config": {"facts", "finding", "nearest", "plan", "requirements", "rule"},
 }
 # Names of types alone may be looked at across these arrows as well (under TYPE_CHECKING).
-TYPE_ARROWS = {"finding": {"snapshot"}, "__init__": set(ARROWS)}
+TYPE_ARROWS = {"finding": {"snapshot"}, "render": {"fleet"}, "__init__": set(ARROWS)}
 PROCESS_MODULES = {"subprocess", "multiprocessing", "pty", "concurrent.futures.process"}
 PROCESS_CALLS = {"fork", "forkpty", "system", "popen", "posix_spawn", "posix_spawnp", "startfile"}
 SLOW_IMPORTS = {"inspect", "importlib.metadata", "email", "subprocess", "tempfile", "logging", "asyncio", "unittest"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,13 @@ import click
 
 from envdoctor.cli import streams
 from envdoctor.cli.progress import TOLD
-from envdoctor.render import SHARED, load, missing
+from envdoctor.render import OF_FLEETS, SHARED, load, load_fleet, missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from envdoctor.finding import Report
+    from envdoctor.fleet.reporting import FleetReport
 
 
 def check_files(given: Mapping[str, Any]) -> None:
@@ -53,6 +55,22 @@ def deliver(report: Report, given: Mapping[str, Any]) -> None:
     told = click.get_current_context().meta.get(TOLD)
     already = frozenset(told) if told is not None else None
     streams.print_out(written(report, given["format_"], show=given["show"], told=already, **view()))
+
+
+def deliver_fleet(fleet: FleetReport, given: Mapping[str, Any], notes: tuple[str, ...]) -> None:
+    """Do the same with a report on many members."""
+    fleet = replace(fleet, report=replace(fleet.report, notes=(*fleet.report.notes, *notes)))
+    for name, file in given["also"]:
+        streams.save(Path(file), written_fleet(fleet, name, show=given["show"], width=80))
+    if given["format_"] != "terminal":
+        for note in fleet.report.notes:
+            streams.notice(f"envdoctor: {note}")
+    streams.print_out(written_fleet(fleet, given["format_"], show=given["show"], **view()))
+
+
+def written_fleet(fleet: FleetReport, format_: str, **look: Any) -> str:
+    """Give the report in a format; one that has no form for fleets shows what is said over all members."""
+    return load_fleet(format_)(fleet, **look) if format_ in OF_FLEETS else written(fleet.report, format_, **look)
 
 
 def written(report: Report, format_: str, **look: Any) -> str:

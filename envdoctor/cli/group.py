@@ -16,6 +16,7 @@ COMMANDS = {
     "run": "Check, and become the command that follows -- if it passes.",
     "bench": "Measure, judge against limits and references, explain the gap.",
     "snapshot": "Collect the facts alone; --share redacts them.",
+    "fleet": "Compare many ranks or saved snapshots: which one differs.",
     "fix": "Print the fixes as one script; --apply runs the safe ones.",
     "explain": "Show what a finding means and what to do. Offline.",
     "list": "List every finding, probe, model or knowledge table.",

@@ -34,9 +34,15 @@ def read_from(source: str, default: Any = None, *, private: bool = False) -> Any
     return field(default=default, metadata={"source": source, "private": private})
 
 
+_KEYS: Dict[type, str] = {}  # it is asked for with every look at a fact
+
+
 def key_of(fact: type) -> str:
     """Give the key that a fact type has in a snapshot: ``TorchBuild`` -> ``torch_build``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", fact.__name__).lower()
+    known = _KEYS.get(fact)
+    if known is None:
+        known = _KEYS[fact] = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", fact.__name__).lower()
+    return known
 
 
 def fact_fields(fact: type) -> List[str]:

@@ -7,12 +7,13 @@ rule's page by its id; ``told`` names the probes that were written while they en
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from envdoctor.finding import Report
+    from envdoctor.fleet.reporting import FleetReport
 
 FORMATS = {
     "terminal": "envdoctor.render.terminal:render",
@@ -24,6 +25,11 @@ FORMATS = {
     "sarif": "envdoctor.render.sarif:render",
     "github": "envdoctor.render.github:render",
     "prometheus": "envdoctor.render.prometheus:render",
+}
+# How a report on many members is written; every other format shows what is said over all of them.
+OF_FLEETS = {
+    "terminal": "envdoctor.render.terminal.fleet:render",
+    "json": "envdoctor.render.fleet_json:render",
 }
 # Formats made to be shown to strangers: they get the report without what names people and machines.
 SHARED = frozenset({"markdown"})
@@ -48,13 +54,32 @@ class Renderer(Protocol):
         """Give the report as text."""
 
 
+class FleetRenderer(Protocol):
+    """What the function of a format for fleets looks like."""
+
+    def __call__(
+        self, fleet: FleetReport, *, show: str = ..., width: int = ..., color: bool = ..., unicode: bool = ...
+    ) -> str:
+        """Give the report on many members as text."""
+
+
 def load(name: str) -> Renderer:
     """Import the function that renders ``name``; raises KeyError for a format that is not in ``FORMATS``."""
+    found: Renderer = _function(FORMATS[name])
+    return found
+
+
+def load_fleet(name: str) -> FleetRenderer:
+    """Import the function that renders fleets; raises KeyError for a format that is not in ``OF_FLEETS``."""
+    found: FleetRenderer = _function(OF_FLEETS[name])
+    return found
+
+
+def _function(where: str) -> Any:
     import importlib
 
-    module, _, function = FORMATS[name].partition(":")
-    found: Renderer = getattr(importlib.import_module(module), function)
-    return found
+    module, _, function = where.partition(":")
+    return getattr(importlib.import_module(module), function)
 
 
 def missing(name: str) -> str:

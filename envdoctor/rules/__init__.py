@@ -24,7 +24,7 @@ MODULES = (
     "driver_state", "gpu_kinds", "arch_horizon", "peers", "rdma", "nccl", "building",
     "containers", "ngc", "wsl", "limits", "numa", "threads", "debug_settings", "variable_names", "variable_values",
     "switched_off", "allocator", "compiling",
-    "required",
+    "required", "fleet",
     "measured_card", "measured_training", "measured_links", "measured_trust",
 )  # fmt: skip
 # Witnesses: what words of logs and tracebacks add to the rules above. Imported only where there is a text.

@@ -14,6 +14,7 @@ FILES = {
     "envdoctor.bench/1": "bench-1.json",
     "envdoctor.event/1": "event-1.json",
     "envdoctor.fix/1": "fix-1.json",
+    "envdoctor.fleet/1": "fleet-1.json",
     "envdoctor.list/1": "list-1.json",
     "envdoctor.report/1": "report-1.json",
     "envdoctor.snapshot/1": "snapshot-1.json",
@@ -21,6 +22,7 @@ FILES = {
 PARTS = {
     "envdoctor.bench-diff/1": ("envdoctor.snapshot/1",),
     "envdoctor.bench/1": ("envdoctor.bench-diff/1", "envdoctor.report/1", "envdoctor.snapshot/1"),
+    "envdoctor.fleet/1": ("envdoctor.report/1", "envdoctor.snapshot/1"),
     "envdoctor.event/1": ("envdoctor.report/1", "envdoctor.snapshot/1"),
     "envdoctor.report/1": ("envdoctor.snapshot/1",),
 }
