@@ -214,3 +214,23 @@ def test_progress_says_what_runs_and_what_is_left() -> None:
     assert "12 s  gemm: bf16 8192x8192x8192  [1410 MHz, 390 W]" == line(*told, 60)
     assert "12 s  gemm: bf16 8192x8192x8192" == line(*told, 40)
     assert 19 == len(line(*told, 20))
+
+
+def test_two_results_are_compared(measured: dict[str, Any], tmp_path: Path) -> None:
+    """``diff`` compares two saved results, as text and as JSON that follows its schema."""
+    files = [tmp_path / "before.json", tmp_path / "after.json"]
+    for file, run in zip(files, (cards.rtx3080(), outlier()), strict=True):
+        measured["answer"] = snapshot(run)
+        ask("-o", str(file))
+    done = here("diff", str(files[0]), str(files[1]))
+    assert (0, True) == (done.code, "slower" in done.out), done.err
+    counts = here("diff", str(files[0]), str(files[1]), "--format", "json").json["counts"]
+    assert counts["slower"] > 0
+    same = here("diff", str(files[0]), str(files[0]), "--format", "json").json
+    assert (0, 0, []) == (same["counts"]["slower"], same["counts"]["faster"], same["facts"])
+
+
+def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
+    """A file that is no result is a usage error that names which of the two it is."""
+    done = here("diff", "/etc/hostname", str(tmp_path / "nothing.json"))
+    assert (2, True) == (done.code, "BEFORE: /etc/hostname: not JSON" in done.err)

@@ -15,6 +15,7 @@ COMMANDS = {
     "check": "Collect, examine, report. The default command.",
     "run": "Check, and become the command that follows -- if it passes.",
     "bench": "Measure, judge against limits and references, explain the gap.",
+    "diff": "Compare two results: what differs, and what that explains.",
     "snapshot": "Collect the facts alone; --share redacts them.",
     "fleet": "Compare many ranks or saved snapshots: which one differs.",
     "fix": "Print the fixes as one script; --apply runs the safe ones.",
