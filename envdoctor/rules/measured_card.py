@@ -11,7 +11,6 @@ from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safet
 from envdoctor.remedy.variables import administer, look
 from envdoctor.rule import NotApplicable, Unknown, rule
 from envdoctor.rules.measuring import (
-    GROUP,
     again,
     amount,
     at_clock,
@@ -28,13 +27,14 @@ HELD_BACK = (
     "not-exclusive", "gpu-in-use", "power-limit-lowered", "clocks-locked-low", "gpu-throttled-thermal",
     "gpu-throttled-power", "ecc-uncorrectable", "row-remap-pending", "row-remap-failed", "xid-errors",
 )  # fmt: skip
+IDLE_BECAUSE = ("tf32-overridden-by-environment", "ld-library-path-shadowing", "cublas-mismatch")
 TENSOR = ("fp16", "bf16", "tf32")
 WORTH_HAVING = 1.8  # a tensor peak below this many times the FP32 peak cannot be told apart from it
 LITTLE_FASTER = 1.15
 AMONG_PEERS = 0.95  # healthy cards of one machine differ by up to 5 %
 
 
-@rule(severity=Severity.WARNING, group=GROUP, explained_by=HELD_BACK)
+@rule(severity=Severity.WARNING, group="measured", explained_by=HELD_BACK)
 def gemm_below_reference(device: BenchDevice, gemm: BenchGemm, clocks: BenchClocks | None) -> Iterator[Finding]:
     """Matrix products run slower than this GPU is known to run them.
 
@@ -117,7 +117,7 @@ def _ways_out(found: Judgement, device: BenchDevice, suite: str) -> tuple[Fix, .
     return (replace(fix, verify=again(suite, device=device)),)
 
 
-@rule(severity=Severity.WARNING, group=GROUP, explained_by=("tf32-overridden-by-environment", *HELD_BACK))
+@rule(severity=Severity.WARNING, group="measured", explained_by=IDLE_BECAUSE)
 def tensor_cores_idle(device: BenchDevice, gemm: BenchGemm, clocks: BenchClocks | None) -> Iterator[Finding]:
     """Products that should run on the Tensor Cores are as slow as plain FP32.
 
@@ -189,7 +189,7 @@ def _promised(found: Judgement, plain: Judgement) -> str:
     return f" (the data sheet promises {fast / slow:.1f})" if fast and slow else ""
 
 
-@rule(severity=Severity.WARNING, group=GROUP, explained_by=HELD_BACK)
+@rule(severity=Severity.WARNING, group="measured", explained_by=HELD_BACK)
 def memory_bandwidth_below_reference(
     device: BenchDevice, memory: BenchMemory, clocks: BenchClocks | None
 ) -> Iterator[Finding]:
@@ -223,7 +223,7 @@ def memory_bandwidth_below_reference(
         yield Finding(title, _why(worst), evidence, _ways_out(worst, device, "memory"))
 
 
-@rule(severity=Severity.WARNING, group=GROUP, explained_by=HELD_BACK)
+@rule(severity=Severity.WARNING, group="measured", explained_by=HELD_BACK)
 def gpu_slower_than_peers(device: BenchDevice, gemm: BenchGemm, clocks: BenchClocks | None) -> Iterator[Finding]:
     """One GPU is slower than the others of its model in this machine.
 

@@ -13,7 +13,7 @@ from envdoctor.facts.surroundings import Fabric
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.remedy.variables import look, unset
 from envdoctor.rule import NotApplicable, Unknown, rule
-from envdoctor.rules.measuring import GROUP, again, amount, measured_gpu, need_judged, shown
+from envdoctor.rules.measuring import again, amount, measured_gpu, need_judged, shown
 
 if TYPE_CHECKING:
     from envdoctor.bench.collectives import Collective
@@ -28,7 +28,7 @@ MILLI = 1e-3
 
 @rule(
     severity=Severity.WARNING,
-    group=GROUP,
+    group="measured",
     explained_by=("pcie-link-degraded", "numa-mismatch", "not-exclusive", "memlock-limit-too-low"),
 )
 def copies_below_link(device: BenchDevice, copies: BenchCopies, clocks: BenchClocks | None) -> Iterator[Finding]:
@@ -108,7 +108,7 @@ def _bind(copies: BenchCopies, device: BenchDevice) -> Fix:
 
 @rule(
     severity=Severity.WARNING,
-    group=GROUP,
+    group="measured",
     explained_by=("nvlink-down", "nccl-protocol-setting-slow", "nccl-p2p-broken", "acs-blocks-p2p",
                   "fabric-manager-missing", "not-exclusive"),
 )  # fmt: skip
@@ -178,7 +178,7 @@ def _carried(collectives: BenchCollectives) -> tuple[Evidence, ...]:
 
 @rule(
     severity=Severity.WARNING,
-    group=GROUP,
+    group="measured",
     explained_by=("infiniband-port-down", "gpudirect-rdma-missing", "nccl-network-misconfig"),
 )
 def nccl_over_sockets(collectives: BenchCollectives, rdma: Fabric | None) -> Iterator[Finding]:
@@ -246,7 +246,7 @@ def _cost(collectives: BenchCollectives) -> str:
     return f"{said}, {seconds / MILLI:.0f} ms for one step's gradients"
 
 
-@rule(severity=Severity.WARNING, group=GROUP)
+@rule(severity=Severity.WARNING, group="measured")
 def nccl_protocol_setting_slow(collectives: BenchCollectives, environment: Environment) -> Iterator[Finding]:
     """A variable that forces NCCL's protocol, algorithm or transport makes it slower here.
 

@@ -16,7 +16,7 @@ from envdoctor.facts.bench import (
 )
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.rule import NotApplicable, Unknown, rule
-from envdoctor.rules.measuring import GROUP, again, amount, at_clock, measured_gpu, need_judged, shown
+from envdoctor.rules.measuring import again, amount, at_clock, measured_gpu, need_judged, shown
 
 if TYPE_CHECKING:
     from envdoctor.bench.ladder import Rung
@@ -28,7 +28,7 @@ DEFAULT = "default"  # no backend asked for
 MILLI = 1e-3
 
 
-@rule(severity=Severity.WARNING, group=GROUP, explained_by=("fused-attention-unavailable",))
+@rule(severity=Severity.WARNING, group="measured", explained_by=("fused-attention-unavailable",))
 def attention_below_reference(
     device: BenchDevice, attention: BenchAttention, clocks: BenchClocks | None
 ) -> Iterator[Finding]:
@@ -133,7 +133,7 @@ def _ask_for(backend: str, device: BenchDevice) -> Fix:
 
 @rule(
     severity=Severity.WARNING,
-    group=GROUP,
+    group="measured",
     explained_by=("gemm-below-reference", "memory-bandwidth-below-reference", "attention-below-reference",
                   "fused-attention-unavailable", "launch-bound", "tensor-cores-idle", "not-exclusive"),
 )  # fmt: skip
@@ -180,7 +180,7 @@ def vit_below_reference(device: BenchDevice, model: BenchModel, clocks: BenchClo
 
 @rule(
     severity=Severity.WARNING,
-    group=GROUP,
+    group="measured",
     explained_by=("cuda-launch-blocking-set", "anomaly-or-debug-mode-on", "cgroup-cpu-limit-below-workers"),
 )
 def launch_bound(
@@ -255,7 +255,7 @@ def _fewer_launches(device: BenchDevice) -> Fix:
 
 @rule(
     severity=Severity.WARNING,
-    group=GROUP,
+    group="measured",
     explained_by=("disk-or-dataset-slow", "cgroup-cpu-limit-below-workers", "omp-threads-oversubscription",
                   "shm-too-small"),
 )  # fmt: skip

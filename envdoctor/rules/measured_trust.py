@@ -18,7 +18,7 @@ from envdoctor.facts.bench import (
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.remedy.variables import look
 from envdoctor.rule import NotApplicable, Unknown, rule
-from envdoctor.rules.measuring import GROUP, again, measured_gpu, shown
+from envdoctor.rules.measuring import again, measured_gpu, shown
 
 if TYPE_CHECKING:
     from envdoctor.bench.judgement import Judgement
@@ -33,7 +33,7 @@ def _suites(*found: Fact | None) -> list[Fact]:
     return [each for each in found if each is not None]
 
 
-@rule(severity=Severity.WARNING, group=GROUP)
+@rule(severity=Severity.WARNING, group="measured")
 def measurement_impossible(
     device: BenchDevice,
     clocks: BenchClocks | None,
@@ -105,7 +105,7 @@ def _told(found: Judgement, given: list[Fact]) -> Evidence:
 
 @rule(
     severity=Severity.INFO,
-    group=GROUP,
+    group="measured",
     explained_by=("not-exclusive", "gpu-throttled-thermal", "cgroup-cpu-limit-below-workers"),
 )
 def measurement_unstable(
@@ -160,7 +160,7 @@ def measurement_unstable(
     yield Finding(f"{len(noisy)} of {len(known)} measurements scatter too much to be judged", "", evidence, (fix,))
 
 
-@rule(severity=Severity.WARNING, group=GROUP, explained_by=("gpu-in-use",))
+@rule(severity=Severity.WARNING, group="measured", explained_by=("gpu-in-use",))
 def not_exclusive(device: BenchDevice) -> Iterator[Finding]:
     """Something else used the device while it was measured.
 

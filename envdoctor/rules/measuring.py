@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from envdoctor.bench.judgement import Judgement
     from envdoctor.bench.machine import Machine
 
-GROUP = "measured"
-
 
 def measured_gpu(device: BenchDevice, clocks: BenchClocks | None) -> Machine:
     """Give the GPU that was measured; on a CPU the rule does not apply."""
