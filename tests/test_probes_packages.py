@@ -208,6 +208,7 @@ def test_a_companion_says_what_it_was_built_for(stand: Stands, name: str, packag
         ("0.4.0+cu92", ["+cu92", "CUDA 9.2"]),
         ("2.9.0+cu130", ["+cu130", "CUDA 13.0"]),
         ("2.6.3+cu123torch2.3cxx11abiFALSE", ["+cu123torch2.3cxx11abiFALSE", "CUDA 12.3", "torch 2.3"]),
+        ("2.8.3+cu12torch2.8cxx11abiTRUE", ["+cu12torch2.8cxx11abiTRUE", "CUDA 12", "torch 2.8"]),
         ("0.7.5+pt24cu121", ["+pt24cu121", "CUDA 12.1", "torch 2.4"]),
         ("2.2.0a0+81ea7a4", ["+81ea7a4"]),
     ],

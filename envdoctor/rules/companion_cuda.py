@@ -9,11 +9,11 @@ from dataclasses import replace
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from envdoctor.facts.driver import CudaDriver, KernelModule, NvidiaSmi
+from envdoctor.facts.driver import CudaDriver, CudaRuntime, KernelModule, NvidiaSmi
 from envdoctor.facts.host import Environment, Host
 from envdoctor.facts.libraries import Libraries, Toolkit
 from envdoctor.facts.packages import Distribution, Packages
-from envdoctor.facts.torch import TorchBuild
+from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
 from envdoctor.knowledge.cuda import branch_to_install, cuda_minor
 from envdoctor.remedy import repair
@@ -210,6 +210,8 @@ def dali_cuda_mismatch(
     build: TorchBuild | None,
     toolkit: Toolkit | None,
     driver: CudaDriver | None,
+    runtime: CudaRuntime | None,
+    cuda: TorchCuda | None,
     smi: NvidiaSmi | None,
     module: KernelModule | None,
     host: Host | None,
@@ -233,7 +235,7 @@ def dali_cuda_mismatch(
     ## Sources
     https://docs.nvidia.com/deeplearning/dali/user-guide/docs/installation.html
     """
-    hand = Driver(driver, None, smi, module, host=host)
+    hand = Driver(driver, runtime, smi, module, cuda=cuda, host=host, build=build)
     yield from _by_name(packages, DALI, "nvidia-dali-cuda{}0", hand, cuda_here(packages, build, toolkit))
 
 
@@ -243,6 +245,8 @@ def tensorrt_cuda_mismatch(
     build: TorchBuild | None,
     toolkit: Toolkit | None,
     driver: CudaDriver | None,
+    runtime: CudaRuntime | None,
+    cuda: TorchCuda | None,
     smi: NvidiaSmi | None,
     module: KernelModule | None,
     host: Host | None,
@@ -266,7 +270,7 @@ def tensorrt_cuda_mismatch(
     ## Sources
     https://docs.nvidia.com/deeplearning/tensorrt/latest/installing-tensorrt/installing.html
     """
-    hand = Driver(driver, None, smi, module, host=host)
+    hand = Driver(driver, runtime, smi, module, cuda=cuda, host=host, build=build)
     yield from _by_name(packages, TENSORRT, "tensorrt-cu{}", hand, cuda_here(packages, build, toolkit))
 
 

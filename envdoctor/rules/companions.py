@@ -13,20 +13,21 @@ from envdoctor.facts.libraries import Extension, Extensions
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild
 from envdoctor.finding import Confidence, Evidence, Finding, Severity, see
-from envdoctor.knowledge.cuda import cuda_minor
 from envdoctor.knowledge.torch import pairing
 from envdoctor.remedy import repair
 from envdoctor.remedy.pair import fit_torch, published_with
 from envdoctor.rule import NotApplicable, rule
 from envdoctor.rules import unfit
 from envdoctor.rules.abi import new_abi, other_abi
-from envdoctor.rules.versions import is_source_build, parsed, requirement, satisfies, told_cuda, torch_version
+from envdoctor.rules.companion_builds import in_torchs_cuda, other_cuda
+from envdoctor.rules.versions import is_source_build, parsed, requirement, satisfies, torch_version
 
 STABLE_ABI_SINCE = Version("0.0.34")  # xformers: what was built for torch 2.10 works with later ones
 # Compiled against one torch, which they name: by an exact pin, or by a tag such as +cu123torch2.3cxx11abiFALSE.
 COMPILED = re.compile(
-    r"(flash-attn(-3)?|vllm|torchtext|torch-(scatter|sparse|cluster|spline-conv|tensorrt)|pyg-lib|mamba-ssm|causal-conv1d|"
-    r"sgl-kernel|detectron2|mmcv|mmcv-full|pytorch3d|apex|sageattention)$"
+    r"(flash-attn(-3)?|vllm|torchtext|torch-(scatter|sparse|cluster|spline-conv|tensorrt)|pyg-lib|mamba-ssm|"
+    r"causal-conv1d|"
+    r"sgl-kernel|detectron2|mmcv|mmcv-full|pytorch3d|apex|sageattention|transformer-engine-(torch|cu1\d))$"
 )
 
 # torch's own neighbours have rules of their own; torchao goes on without its compiled part.
@@ -77,9 +78,8 @@ def xformers_torch_mismatch(
     made = _recorded(have, packages, stable=stable) or _declared(have, packages) or _published(have, torch)
     if made and not satisfies(torch, made.torch):
         yield _with_symbols(_mismatch(have, torch, made, packages, build), extensions, have)
-    elif wrong := _other_cuda(have, build):
-        words = f"{have.name} {have.version} is built for {wrong}, torch {torch} for {_ours(build)}"
-        yield Finding(words, evidence=(_shown(packages, have),), fixes=repair.again(packages, ("xformers",)))
+    elif wrong := other_cuda(have, build):
+        yield _wrong_cuda(have, torch, wrong, packages, build)
     elif files := unfit.of_package(extensions, have.name):
         yield _unfit(have, torch, files, packages, build)
 
@@ -96,16 +96,17 @@ def extension_built_for_other_torch(
 
     ## What it means
     flash-attn, vllm, torch-scatter and their like are compiled against one release of torch, and do not work with
-    another.
+    another. So it is with the CUDA major that they are built for.
 
     ## Why it matters
     The import ends with "undefined symbol: _ZN3c10...", or the process crashes in the first kernel.
 
     ## How it is detected
     The exact torch that the package's metadata asks for, or the torch and the C++ ABI that its version names
-    (`+cu123torch2.3cxx11abiFALSE`, `+pt24cu121`). A package that declares a range, or nothing, is judged by its
-    compiled files alone: by the symbols they ask torch for and torch does not export, and by the libraries of torch
-    and of the CUDA runtime that they need and nothing provides.
+    (`+cu123torch2.3cxx11abiFALSE`, `+pt24cu121`), and the CUDA major in its tag, its name (transformer-engine-cu12) or
+    its compiled file against torch's. DeepSpeed is judged by its own record where it carries compiled operators. A
+    package that declares a range, or nothing, is judged by its compiled files alone: by the symbols they ask torch for
+    and torch does not export, and by the libraries of torch and of CUDA that they need and nothing provides.
 
     ## What to do
     Install the package again, built for this torch, or the torch that it was built for.
@@ -120,9 +121,15 @@ def extension_built_for_other_torch(
     new = new_abi(build, torch, packages)
     for have in found:
         made = _tagged(have, packages) or _declared(have, packages) or _published(have, torch)
+        if have.name == "deepspeed":
+            made = _recorded(have, packages, stable=False, minor=True)
         if made and _exact(made.torch) and not satisfies(torch, made.torch):
             finding = _mismatch(have, torch, made, packages, build, subject=have.name)
             yield _with_symbols(finding, extensions, have)
+        elif wrong := other_cuda(have, build):
+            yield _with_symbols(_wrong_cuda(have, torch, wrong, packages, build, have.name), extensions, have)
+        elif apart := _other_part(have, packages):
+            yield apart
         elif files := unfit.misfits(extensions, have.name):
             yield _unfit(have, torch, files, packages, build, subject=have.name)
         elif new is not None and other_abi(have, new=new):
@@ -137,6 +144,37 @@ def compiled(packages: Packages, extensions: Extensions | None) -> tuple[Distrib
         for each in packages.distributions
         if COMPILED.match(each.name) or (each.name in seen and each.name not in JUDGED_ELSEWHERE)
     )
+
+
+def _wrong_cuda(
+    have: Distribution, torch: Version, wrong: str, packages: Packages, build: TorchBuild | None, subject: str = ""
+) -> Finding:
+    ours = f"CUDA {build.cuda}" if build and build.cuda else "the CPU"
+    there = (see(build, "cuda", "torch was built with", ours),) if build else ()
+    return Finding(
+        f"{have.name} {have.version} is built for {wrong}, torch {torch} for {ours}",
+        evidence=(_shown(packages, have), *there),
+        fixes=in_torchs_cuda(packages, have, build),
+        subject=subject,
+        affects=(have.name,),
+    )
+
+
+def _other_part(have: Distribution, packages: Packages) -> Finding | None:
+    """Report a part of Transformer Engine that another part, by its own metadata, wants in another version."""
+    if have.name != "transformer-engine-torch":
+        return None
+    for part in packages.distributions:
+        wanted = requirement(have, part.name) if part.name.startswith("transformer-engine-cu") else None
+        if wanted is not None and not satisfies(parsed(part.version, part.name), wanted):
+            return Finding(
+                f"{have.name} {have.version} asks for {part.name}{wanted}, here is {part.version}",
+                evidence=(_shown(packages, have), _shown(packages, part)),
+                fixes=repair.to_pins(packages, (f"{part.name}{wanted}",)),
+                subject=have.name,
+                affects=("transformer-engine",),
+            )
+    return None
 
 
 def _unfit(
@@ -167,13 +205,14 @@ def _with_symbols(finding: Finding, extensions: Extensions | None, have: Distrib
     return replace(finding, evidence=(*finding.evidence, *seen))
 
 
-def _recorded(have: Distribution, packages: Packages, *, stable: bool) -> Built | None:
-    """Read ``torch 2.4.1+cu121`` out of the build's own record."""
-    said = re.search(r"\btorch (\d+(?:\.\d+)+)", have.built_for)
+def _recorded(have: Distribution, packages: Packages, *, stable: bool, minor: bool = False) -> Built | None:
+    """Read ``torch 2.4.1+cu121`` out of the build's own record; ``minor``: any patch of it will do."""
+    said = re.search(r"\btorch (\d+\.\d+)((?:\.\d+)*)", have.built_for)
     if not said:
         return None
-    sign = ">=" if stable else "=="
-    return Built(SpecifierSet(f"{sign}{said[1]}"), f"it was built for torch {said[1]}", _shown(packages, have))
+    version = said[1] + said[2]
+    wanted = f">={version}" if stable else f"=={said[1]}.*" if minor else f"=={version}"
+    return Built(SpecifierSet(wanted), f"it was built for torch {version}", _shown(packages, have))
 
 
 def _tagged(have: Distribution, packages: Packages) -> Built | None:
@@ -227,21 +266,6 @@ def _mismatch(
         subject=subject,
         affects=(have.name,),
     )
-
-
-def _other_cuda(have: Distribution, build: TorchBuild | None) -> str:
-    """Say which other CUDA major a package was built for; empty when it is torch's, or not known."""
-    theirs, ours = told_cuda(have.built_for), build.cuda if build else None
-    if theirs is None or build is None or (ours is None and not build.is_cpu_only):
-        return ""
-    if theirs == "cpu":
-        return "" if build.is_cpu_only else "the CPU"
-    same = ours is not None and (cuda_minor(theirs) or ())[:1] == (cuda_minor(ours) or ())[:1]
-    return "" if same else f"CUDA {theirs}"
-
-
-def _ours(build: TorchBuild | None) -> str:
-    return f"CUDA {build.cuda}" if build and build.cuda else "the CPU"
 
 
 def _abi(have: Distribution, torch: Version, packages: Packages, *, new: bool) -> Finding:

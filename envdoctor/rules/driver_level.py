@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, DriverFiles, KernelModule, NvidiaSmi
 from envdoctor.facts.host import Host
-from envdoctor.facts.torch import TorchCuda
+from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Confidence, Evidence, see
 from envdoctor.knowledge.cuda import Version, cuda_minor, dotted, floor_of, level_of, level_suffices, numbers, starts
 from envdoctor.rules.answers import COMPAT_NOT_SUPPORTED, SYSTEM_DRIVER_MISMATCH, torch_level
-from envdoctor.rules.presence import windows_driver
+from envdoctor.rules.presence import seen_working, windows_driver
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Driver:
     files: DriverFiles | None = None
     cuda: TorchCuda | None = None
     host: Host | None = None
+    build: TorchBuild | None = None
 
     @property
     def system(self) -> str:
@@ -45,10 +46,24 @@ class Support:
 def support_of(driver: Driver, build: Version) -> Support:
     """Judge by the driver's own answer where there is one, by its version and the tables where there is none."""
     told = _answers(driver)
-    if told:
+    if not told:
+        found = _by_version(driver, build)
+    else:
         level, evidence = told[0]
-        return Support(level_suffices(level, build), level, (_named(evidence, driver),))
-    return _by_version(driver, build)
+        found = Support(level_suffices(level, build), level, (_named(evidence, driver),))
+    return _observed(driver, build) or found if found.starts is False else found
+
+
+def _observed(driver: Driver, build: Version) -> Support | None:
+    """Overrule arithmetic by what was seen: where torch's CUDA starts, so does everything of its major.
+
+    A cuda-compat library then stands before the driver's own, and which CUDA it goes up to is not known.
+    """
+    seen = seen_working(driver.cuda, driver.runtime)
+    ours = cuda_minor(driver.build.cuda) if driver.build else None
+    if seen and ours and level_suffices(ours, build):
+        return Support(True, None, (seen,), reason="CUDA starts, by a library newer than the driver")
+    return None
 
 
 def _named(evidence: Evidence, driver: Driver) -> Evidence:

@@ -10,7 +10,7 @@ from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Environment, Host
 from envdoctor.facts.libraries import Toolkit
 from envdoctor.facts.packages import Distribution, Packages
-from envdoctor.facts.torch import TorchCuda
+from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Finding, Fix, Severity
 from envdoctor.knowledge.cuda import branch_to_install, cuda_minor
 from envdoctor.knowledge.ecosystem import Statement
@@ -40,6 +40,7 @@ def triton_ptxas_driver_mismatch(
     environment: Environment | None,
     toolkit: Toolkit | None,
     host: Host | None,
+    build: TorchBuild | None,
 ) -> Iterator[Finding]:
     """Triton assembles its kernels with a newer CUDA major than the driver can load.
 
@@ -54,7 +55,7 @@ def triton_ptxas_driver_mismatch(
     ## How it is detected
     The CUDA of the ptxas in Triton's wheel against the CUDA level of the driver. A driver loads cubins of any minor of
     its own major, so another minor is no finding. It compiles no PTX of a newer minor, but Triton hands it none.
-    Nothing is said where TRITON_PTXAS_PATH names another ptxas.
+    Nothing is said where TRITON_PTXAS_PATH names another ptxas, nor where a CUDA of that major was seen to start.
 
     ## What to do
     Raise the driver, or let Triton use a ptxas of the driver's CUDA major.
@@ -71,7 +72,7 @@ def triton_ptxas_driver_mismatch(
     row = _ptxas(have, blackwell=blackwell)
     _need_own_ptxas(environment, blackwell=blackwell)
     wanted = cuda_minor(row.value) or ()
-    support = support_of(Driver(driver, runtime, smi, module, cuda=cuda, host=host), wanted)
+    support = support_of(Driver(driver, runtime, smi, module, cuda=cuda, host=host, build=build), wanted)
     if support.starts is None:
         raise Unknown(support.reason)
     if not support.starts:

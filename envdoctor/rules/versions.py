@@ -78,15 +78,18 @@ def specifiers(text: str, whose: str) -> SpecifierSet:
         raise Unknown(f"{whose} asks for {text!r}, which is no specifier") from None
 
 
+MAJORS = {"10", "11", "12", "13", "14"}  # "+cu12torch2.6" names a major; there was a CUDA 9.2, but none of 1.2
+
+
 def told_cuda(built_for: str) -> str | None:
     """Read which CUDA a companion was built for: ``"12.1"``, ``"12"``, ``"cpu"``; None when nothing says it."""
     found = re.search(r"CUDA (\d+(?:\.\d+)?)", built_for)
     if found:
         return found[1]
-    tag = re.search(r"\+cu(\d{2,3})(?!\d)", built_for)
+    tag = re.search(r"\+(?:pt\d+)?cu(\d{2,3})(?!\d)", built_for)
     if tag:
-        return f"{tag[1][:-1]}.{tag[1][-1]}"
-    return "cpu" if re.search(r"\+cpu\b", built_for) else None
+        return tag[1] if tag[1] in MAJORS else f"{tag[1][:-1]}.{tag[1][-1]}"
+    return "cpu" if re.search(r"\+(?:pt\d+)?cpu\b", built_for) else None
 
 
 def cuda_of_distribution(distribution: Distribution) -> str | None:

@@ -17,6 +17,9 @@ _LITERAL = re.compile(
 )
 
 
+_MAJORS = ("10", "11", "12", "13", "14")  # flash-attn's "+cu12torch2.6"; there was a CUDA 9.2, but none of 1.2
+
+
 def parse_literals(text: str) -> Dict[str, Optional[str]]:
     """Read ``name = 'value'`` lines of a version.py, annotated ones too. None stays None; expressions are left out."""
     found: Dict[str, Optional[str]] = {}
@@ -28,8 +31,8 @@ def parse_literals(text: str) -> Dict[str, Optional[str]]:
 
 
 def cuda_of_digits(digits: str) -> str:
-    """Turn a tag's ``121``, ``118``, ``92`` or ``130`` into ``12.1``, ``11.8``, ``9.2`` or ``13.0``."""
-    return f"{digits[:-1]}.{digits[-1]}"
+    """Turn a tag's ``121``, ``118`` or ``92`` into ``12.1``, ``11.8`` or ``9.2``; ``12`` is a major alone."""
+    return digits if digits in _MAJORS else f"{digits[:-1]}.{digits[-1]}"
 
 
 def parse_local_tag(version: str) -> List[str]:
