@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from envdoctor.snapshot import ProbeResult, Snapshot
 
+PYTHON = "python3"  # what is started behind a command unless another one is named
+
 
 class NotSupplied(Exception):  # noqa: N818 - becomes a status
     """A rule's input is missing: which status that makes, and the reason."""
@@ -145,6 +147,7 @@ def supply(wanted: Input, snapshot: Snapshot) -> Fact | None:
 
 def run_of(snapshot: Snapshot) -> ProbeRun:
     """Give the run itself as a fact: how each probe ended, and which plug-ins broke."""
+    target = snapshot.target
     return ProbeRun(
         probes=tuple(_end_of(each) for each in snapshot.probes),
         plugin_errors=snapshot.plugin_errors,
@@ -152,6 +155,9 @@ def run_of(snapshot: Snapshot) -> ProbeRun:
         made_by=snapshot.tool_version,
         left_out=snapshot.left_out,
         lost=snapshot.lost,
+        python=target.python,
+        via=target.via,
+        ours=target.key == "this",
     )
 
 
@@ -201,11 +207,14 @@ def _complete(finding: Finding, rule: Rule, snapshot: Snapshot) -> Finding:
 
 
 def _elsewhere(snapshot: Snapshot) -> str:
-    """Give the option that has another interpreter asked again, where it was not our own that was asked."""
+    """Give the options that have another interpreter asked again, where it was not our own that was asked."""
     import shlex
 
-    python = snapshot.target.python
-    return "" if snapshot.target.key == "this" or not python else f" --python {shlex.quote(python)}"
+    target = snapshot.target
+    if target.via:
+        named = "" if target.python in {"", PYTHON} else f" --python {shlex.quote(target.python)}"
+        return f" --via {shlex.quote(target.via)}{named}"
+    return "" if target.key == "this" or not target.python else f" --python {shlex.quote(target.python)}"
 
 
 def with_causes(findings: tuple[Finding, ...], rules: Iterable[Rule]) -> tuple[Finding, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from envdoctor.ending import MOST_ANSWERED
 from envdoctor.ledger import complete
 from envdoctor.outcome import Absent, Crashed, Failed, Got, Outcome, TimedOut
 from envdoctor.snapshot import BY_KEY, ProbeResult, Snapshot, SnapshotError, Target, decode_fact, now
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from envdoctor.plan import Planned
 
 _OUTCOMES: dict[str, type[Outcome]] = {each.name: each for each in (Got, Absent, Failed, Crashed, TimedOut)}
+_LINE = 100  # bytes that a line counts for beside its own: many empty ones are a flood too
 _NOT_OUTCOME = frozenset({"event", "probe", "outcome", "seconds", "fact", "gate"})
 
 
@@ -35,9 +37,24 @@ class Gathered:
         self._steps: dict[str, list[tuple[str, float]]] = {}
         self._theirs: list[tuple[float, float]] = []
         self.begun = False
+        self._heard = 0
+        self._ahead = 0.0  # the difference of our clock to theirs
+
+    @property
+    def flooded(self) -> bool:
+        """Tell whether more was answered than any patient has to say."""
+        return self._heard > MOST_ANSWERED
+
+    @property
+    def started(self) -> frozenset[str]:
+        """Name the probes that were begun."""
+        return frozenset(self._started)
 
     def hear(self, line: bytes) -> dict[str, Any] | None:
         """Take one line; give the event it holds, or None when it is none of ours."""
+        self._heard += len(line) + _LINE if self.begun else 0
+        if self.flooded:
+            return None
         try:
             event = msgspec.json.decode(line)
         except msgspec.DecodeError:
@@ -45,6 +62,8 @@ class Gathered:
         if not isinstance(event, dict) or not isinstance(event.get("event"), str):
             return None
         self.begun |= event["event"] == "hello"
+        if event["event"] == "ready" and isinstance(event.get("at"), float):  # another machine counts from another day
+            self._ahead = time.monotonic() - event["at"]
         name = event.get("probe")
         if isinstance(name, str) and name in self._planned and name not in self._results:
             try:
@@ -56,11 +75,11 @@ class Gathered:
     def _take(self, planned: Planned, event: dict[str, Any]) -> None:
         kind, name = event.get("event"), planned.name
         if kind == "start":
-            self._started[name] = float(event["at"])
+            self._started[name] = float(event["at"]) + self._ahead
         elif kind == "enter":
-            self._steps.setdefault(name, []).append((str(event["what"]), float(event["at"])))
+            self._steps.setdefault(name, []).append((str(event["what"]), float(event["at"]) + self._ahead))
         elif kind == "leave":
-            self._leave(name, float(event["at"]))
+            self._leave(name, float(event["at"]) + self._ahead)
         elif kind == "partial":
             self._decode(planned, event)
         elif kind == "result":

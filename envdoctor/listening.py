@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _FINAL = 16 << 20  # what is still read after the end; a process that escaped may go on printing
+_NOTHING = memoryview(b"")
 
 
 class Streams:
-    """One supervisor's request, answer, stdout and stderr. ``hear`` is called with each line of the answer."""
+    """One supervisor's request, answer, stdout and stderr. ``hear`` is called with each line of the answer.
+
+    ``lasting``: stdin stays open after what is sent; more may follow, and its end means that we have gone.
+    """
 
     def __init__(
         self,
@@ -29,9 +33,11 @@ class Streams:
         printed: Sequence[IO[bytes]],
         request: bytes,
         hear: Callable[[bytes], None],
+        *,
+        lasting: bool = False,
     ) -> None:
-        self._answer, self._stdin, self._printed = answer, stdin, printed
-        self._unsent, self._hear = request, hear
+        self._answer, self._stdin, self._printed, self._lasting = answer, stdin, printed, lasting
+        self._unsent, self._hear = memoryview(request), hear
         self._lines = Lines()
         self._kept = {stream.fileno(): Kept() for stream in printed}
         self._selector = selectors.DefaultSelector()
@@ -40,12 +46,34 @@ class Streams:
             self._selector.register(fd, selectors.EVENT_READ)
         os.set_blocking(stdin.fileno(), False)
         self._selector.register(stdin, selectors.EVENT_WRITE)
-        self._send()
+        self._write()
+
+    def send(self, more: bytes) -> None:
+        """Send something after the request, on a stdin that stays open."""
+        if self._stdin.closed:
+            return
+        if not self._unsent:
+            self._selector.register(self._stdin, selectors.EVENT_WRITE)
+        self._unsent = memoryview(bytes(self._unsent) + more)
+        self._write()
+
+    def hang_up(self) -> None:
+        """End stdin, whatever is still unsent."""
+        self._unsent, self._lasting = _NOTHING, False
+        if not self._stdin.closed:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(self._stdin)
+            self._stdin.close()
 
     @property
     def answer_ended(self) -> bool:
         """Tell whether the supervisor has closed its answer: it ends any moment."""
         return self._answer not in self._selector.get_map()
+
+    @property
+    def endless(self) -> bool:
+        """Tell whether a line of the answer has grown longer than any may be."""
+        return self._lines.endless
 
     @property
     def said(self) -> str:
@@ -56,23 +84,24 @@ class Streams:
         """Wait at most so long for any stream, and read or write what can be."""
         for key, ready in self._selector.select(max(0.0, seconds)):
             if ready & selectors.EVENT_WRITE:
-                self._send()
+                self._write()
                 continue
             data = read(key.fd)
             self._feed(key.fd, data)
             if not data:
                 self._selector.unregister(key.fd)
 
-    def _send(self) -> None:
-        """Write what the pipe takes of the request; close it after the last byte, or when nobody reads it."""
+    def _write(self) -> None:
+        """Write what the pipe takes of what is to be sent; close it after the last byte, or when nobody reads it."""
         with contextlib.suppress(BlockingIOError):
             try:
                 self._unsent = self._unsent[os.write(self._stdin.fileno(), self._unsent) :]
             except BrokenPipeError:
-                self._unsent = b""
+                self._unsent, self._lasting = _NOTHING, False
         if not self._unsent:
             self._selector.unregister(self._stdin)
-            self._stdin.close()
+            if not self._lasting:
+                self._stdin.close()
 
     def _feed(self, fd: int, data: bytes) -> None:
         if fd != self._answer:
@@ -82,13 +111,14 @@ class Streams:
             self._hear(line)
 
     def drain(self) -> None:
-        """Read what is left, after the end."""
+        """Read what is left, after the end, and tell a last line that has no end."""
         for fd in (self._answer, *self._kept):
             for _ in range(_FINAL // CHUNK):
                 data = read(fd)
                 if not data:
                     break
                 self._feed(fd, data)
+        self._feed(self._answer, b"\n")
 
     def close(self) -> None:
         """Close our ends."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from envdoctor.child import TOKEN
 from envdoctor.child.bootstrap import TEXT
+from envdoctor.payload import homes
 from envdoctor.probe import Roots
 
 if TYPE_CHECKING:
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 
     from envdoctor.plan import Planned
     from envdoctor.snapshot import Target
-
-_OURS = ("envdoctor", "envdoctor_probes", "pynvml")
-_STARTS_LIKE_NVIDIA_ML_PY = "NVIDIA Corporation"
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,14 @@ class Patient:
     options: Mapping[str, Any] = field(default_factory=dict)
     key: str = ""
     path: tuple[str, ...] = ()
+
+    answers_on_stdout: ClassVar[bool] = False  # on a descriptor of its own: probes may print what they like
+    most_starts: ClassVar[int] = 1000  # how often it is started again for what a dying supervisor left unasked
+
+    @property
+    def name(self) -> str:
+        """Name it for a person."""
+        return self.python or "no interpreter"
 
     @property
     def is_ours(self) -> bool:
@@ -66,6 +70,10 @@ class Patient:
         """Give the first line that the interpreter is told: where it finds the modules of ours that it needs."""
         return json.dumps({**homes(), **self.payload}).encode() + b"\n"
 
+    def opening(self) -> bytes:
+        """Give what is sent before the request, where that waits until the patient is ready for it."""
+        return b""
+
     def request(self, planned: Sequence[Planned], *, answer_fd: int, began: float, seconds: float) -> dict[str, Any]:
         """Give what the supervisor is told: what to ask, under which roots, and within which time."""
         return {
@@ -76,11 +84,11 @@ class Patient:
             "roots": asdict(self.roots),
             "options": dict(self.options),
             "path": list(self.path),
-            "probes": [_job(each) for each in planned],
+            "probes": [job_of(each) for each in planned],
         }
 
 
-def _job(planned: Planned) -> dict[str, Any]:
+def job_of(planned: Planned) -> dict[str, Any]:
     """Give a probe as the supervisor knows it. Only those that import the patient's code get the patient's path."""
     own = planned.where.startswith("envdoctor_probes.") and planned.child != "torch"
     return {
@@ -95,26 +103,3 @@ def _job(planned: Planned) -> dict[str, Any]:
         "alone": planned.alone,
         "beside": planned.beside,
     }
-
-
-def homes() -> dict[str, str]:
-    """Map each top-level name that travels with the probes to the directory that holds it."""
-    found = {}
-    for name in _OURS:
-        spec = importlib.util.find_spec(name)
-        if spec is None or not spec.origin:
-            continue
-        origin = Path(spec.origin)
-        if name != "pynvml":
-            found[name] = str(origin.parent.parent)
-        elif _is_nvidia_ml_py(origin):
-            found[name] = str(origin.parent)
-    return found
-
-
-def _is_nvidia_ml_py(origin: Path) -> bool:
-    """Tell NVIDIA's own single-file ``pynvml`` from the unrelated distribution of that name."""
-    if origin.name != "pynvml.py":
-        return False
-    with origin.open(encoding="utf-8", errors="replace") as file:
-        return _STARTS_LIKE_NVIDIA_ML_PY in file.read(2048)

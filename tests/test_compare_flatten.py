@@ -150,6 +150,11 @@ def test_facts_of_others_go_the_same_way() -> None:
     assert expected == compare.flatten_facts(plain)
 
 
+def test_measurements_are_left_to_statistics() -> None:
+    """Samples differ each time; they are not facts to be held against each other one by one."""
+    assert {} == compare.flatten_facts({"bench_gemm": {"measured": [{"name": "gemm", "seconds": [0.1]}]}}, ALL)
+
+
 def test_order_that_means_nothing_is_no_difference() -> None:
     """Shared objects are mapped in another order each time."""
     first, second = ({"mapped_libraries": {"paths": paths}} for paths in (["/a", "/b"], ["/b", "/a"]))

@@ -12,11 +12,11 @@ from envdoctor.facts.nvml import Gpu, GpuState
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild, TorchImport
 from envdoctor.finding import Evidence, Finding, Report, Verdict
-from envdoctor.outcome import Crashed
+from envdoctor.outcome import Crashed, Failed
 from envdoctor.redact import paths, share, share_report, without_credentials
 from envdoctor.redact.labels import Labels
 from envdoctor.render import json as json_format
-from envdoctor.snapshot import ProbeResult, Snapshot
+from envdoctor.snapshot import ProbeResult, Snapshot, Target, of, save, with_target
 
 UUID = "GPU-5ad5ebc1-1c2e-4d3a-9f60-0123456789ab"
 
@@ -197,3 +197,20 @@ def test_shared_report_names_nobody_in_findings() -> None:
         shared.primary,
     )
     assert "bob" not in json_format.render(shared)
+
+
+def test_the_command_that_leads_to_a_patient_names_nobody() -> None:
+    """Host and user are replaced wherever they stand, a container's name in the command alone."""
+    via = "ssh -p 2222 bob@node7.corp"
+    reason = "python3 behind ssh did not begin: exit code 255: node7.corp: Permission denied"
+    probes = (ProbeResult("job", "job", Failed(reason)),)
+    told, _ = share(with_target(of(probes=probes), Target(via, "command", "python3", via)))
+    assert "node7" not in save(told).decode()
+    assert ("ssh -p 2222 ", "job") == (told.target.via[:12], told.probes[0].name)
+    via = "docker exec -i job"
+    told, _ = share(with_target(of(probes=probes), Target(via, "command", "python3", via)))
+    assert ("docker exec -i host-1", "docker exec -i host-1", "job") == (
+        told.target.key,
+        told.target.via,
+        told.probes[0].name,
+    )

@@ -15,8 +15,8 @@ from envdoctor.facts.torch import TorchBuild
 from envdoctor.finding import Severity, Status
 from envdoctor.knowledge.cuda import branches
 from envdoctor.knowledge.torch import releases
-from envdoctor.rules.doctor import snapshot_partial
 from envdoctor.rules.out_of_date import knowledge_out_of_date
+from envdoctor.rules.partial import snapshot_partial
 from envdoctor.snapshot import Snapshot
 from envdoctor.testing import check
 from tests.rule_facts import UBUNTU, WSL, build, module

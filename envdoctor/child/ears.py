@@ -6,7 +6,7 @@ import contextlib
 import os
 import select
 import signal
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 from envdoctor.child.pipes import read
 
@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 
 class Ears:
-    """Waits for bytes from any fork, for the end of a child, and for the order to stop."""
+    """Waits for bytes from any fork, for the end of a child, and for the order to stop.
 
-    def __init__(self, stop: Callable[[], None]) -> None:
+    ``lifeline``: a descriptor whose end is such an order too.
+    """
+
+    def __init__(self, stop: Callable[[], None], lifeline: Optional[int] = None) -> None:
         self._poll = select.poll()
+        self._stop, self._lifeline = stop, lifeline
+        if lifeline is not None:
+            self._poll.register(lifeline, select.POLLIN)
         self._by_fd: Dict[int, Forked] = {}
         self._wake, alarm = os.pipe()
         for fd in (self._wake, alarm):
@@ -49,12 +55,21 @@ class Ears:
             with contextlib.suppress(KeyError):
                 self._poll.unregister(fd)
 
+    def _feel(self, fd: int) -> None:
+        """Take what comes on the lifeline, which means nothing, or its end."""
+        if not read(fd):
+            self._poll.unregister(fd)
+            self._stop()
+
     def listen(self, seconds: float) -> List[Tuple[Forked, Dict[str, Any]]]:
         """Wait at most so long for anything; give the events that arrived."""
         heard: List[Tuple[Forked, Dict[str, Any]]] = []
         for fd, _ in self._poll.poll(max(0.0, seconds) * 1000):
             if fd == self._wake:
                 read(fd)
+                continue
+            if fd == self._lifeline:
+                self._feel(fd)
                 continue
             forked = self._by_fd[fd]
             events, more = forked.feed(fd)

@@ -14,10 +14,16 @@ from typing import AbstractSet, Any, Dict, Iterator, List, Tuple
 
 
 class Paths:
-    """The two paths, the top-level names that travelled with us, and the modules that were there before us."""
+    """The two paths, the top-level names that travelled with us, and the modules that were there before us.
 
-    def __init__(self, stdlib: List[str], full: List[str], homes: Dict[str, str], before: AbstractSet[str]) -> None:
+    ``caches``: bytecode of what we import may be written, because it is our own installation that it comes from.
+    """
+
+    def __init__(
+        self, stdlib: List[str], full: List[str], homes: Dict[str, str], before: AbstractSet[str], caches: bool = True
+    ) -> None:
         self.stdlib = tuple(stdlib)
+        self._caches = caches
         self.full = tuple(full)
         self.homes = homes
         self._before = before

@@ -51,6 +51,11 @@ class Lines:
         self._size = 0
         self.too_long = 0
 
+    @property
+    def endless(self) -> bool:
+        """Tell whether the line that is coming in is longer than any may be."""
+        return self._size > self._limit
+
     def feed(self, data: bytes) -> List[bytes]:
         """Give the lines that these bytes complete."""
         *complete, rest = data.split(b"\n")

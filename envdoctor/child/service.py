@@ -1,7 +1,7 @@
 """[payload] One request served: where the answer goes, and the promise that no process of ours is left.
 
 The answer is JSON lines on a descriptor of its own: ``hello``, then ``start``, ``enter``, ``leave``, ``partial`` and
-``result`` events as they happen, then ``end``.
+``result`` events as they happen, then ``end``. With a ``lifeline`` the end of stdin means that nobody listens any more.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ def main(request: Dict[str, Any], paths: Paths) -> NoReturn:
     code = _BROKEN
     try:
         paths.full = tuple(request.get("path") or paths.full)
+        if request.get("lifeline"):
+            request["lifeline"] = os.dup(0)
         tell = _voice(request["answer_fd"])
         kernel.die_with_parent(signal.SIGTERM)
         if request.get("parent") in (None, os.getppid()):

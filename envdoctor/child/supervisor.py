@@ -38,7 +38,7 @@ class Supervisor:
         self._parallel = max(2, os.cpu_count() or 1)
         self._stopping = False
         self._adopts = kernel.adopt_orphans()
-        self._ears = Ears(self._stop)
+        self._ears = Ears(self._stop, request.get("lifeline"))
 
     def _stop(self) -> None:
         self._stopping = True

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 EXAMINE = frozenset({"check", "run"})  # the commands that begin with a look at this machine
 # Options after which it is not this interpreter that is examined, or nothing at all.
-NOT_OURS = frozenset({"--help", "-h", "--version", "--python", "--from", "--root", "--pid", "--cache", "--cache-dir"})
+NOT_OURS = frozenset(
+    {"--help", "-h", "--version", "--python", "--via", "--from", "--root", "--pid", "--cache", "--cache-dir"}
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

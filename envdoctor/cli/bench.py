@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envdoctor.cli import bench_options, bench_output, collecting, exits, interrupts, settings
+from envdoctor.cli import bench_options, bench_output, exits, interrupts, patients, settings
 from envdoctor.cli import catalogue as catalogues
 from envdoctor.cli.options import OneOf, Seconds, debug, report_options
 from envdoctor.config import FAIL_ON
@@ -101,7 +101,7 @@ def _measure(given: dict[str, Any], settled: Settings, catalogue: Catalogue, sec
 
     patient = Patient(options=bench_options.measuring(given, seconds))
     if given["python"]:
-        patient = replace(patient, python=collecting.interpreter(given["python"]))
+        patient = replace(patient, python=patients.interpreter(given["python"]))
     suites = bench_options.suites_of(given)
     planned = (*for_level(LEVEL), *bench(suites, seconds))
     progress = BenchProgress(suites)

@@ -9,7 +9,7 @@ import click
 
 from envdoctor.cli import catalogue as catalogues
 from envdoctor.cli import collecting, delivering, exits, remembering, settings
-from envdoctor.cli.options import OneOf, Seconds, complete_ids, debug, report_options
+from envdoctor.cli.options import OneOf, Seconds, complete_ids, debug, report_options, via_option
 from envdoctor.config import FAIL_ON
 from envdoctor.plan import LEVELS
 
@@ -25,6 +25,7 @@ EMPTY = "the selection is empty: --only and --skip leave no rule to run"
 @click.command("check", short_help="Collect, examine, report.")
 @click.option("--level", type=OneOf("level", LEVELS), help="How deep to look. [default: standard]")
 @click.option("--python", metavar="PATH", help="Diagnose another interpreter, in which envdoctor is not installed.")
+@via_option
 @click.option("--pid", type=click.IntRange(min=1), metavar="N", help="Diagnose a job that runs: what it has loaded.")
 @click.option(
     "--from", "from_", multiple=True, metavar="FILE", help="Judge a saved or pasted report. - is stdin. Repeatable."
@@ -56,11 +57,24 @@ def command(**given: Any) -> int:
     delivering.check_files(given)
     catalogue = catalogues.load()
     settled = settings.settle(given, catalogue)
+    if len(given["via"]) > 1:
+        return _several(given, settled, catalogue)
     report = remembering.report_of(
         given, settled, catalogue, lambda: judge(collecting.obtain(given, settled, catalogue), settled, catalogue)
     )
     delivering.deliver(report, given)
     return exits.code_for(report, settled.fail_on)
+
+
+def _several(given: dict[str, Any], settled: Settings, catalogue: Catalogue) -> int:
+    """Examine everybody that --via names, and say what differs between them."""
+    from envdoctor.cli import together
+
+    together.check_formats(given)
+    snapshots = collecting.obtain_each(given, settled, catalogue)
+    reports = tuple(judge(each, settled, catalogue) for each in snapshots)
+    together.deliver(reports, given)
+    return exits.worst(exits.code_for(each, settled.fail_on) for each in reports)
 
 
 def judge(snapshot: Snapshot, settled: Settings, catalogue: Catalogue) -> Report:

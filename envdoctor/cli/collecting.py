@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from envdoctor.cli import interrupts, streams
+from envdoctor.cli import interrupts, patients
 from envdoctor.facts import key_of
 from envdoctor.plan import for_level
 
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from envdoctor.cli.settings import Settings
     from envdoctor.plan import Planned
     from envdoctor.snapshot import Snapshot
-    from envdoctor.target import Patient
 
 
 def obtain(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue) -> Snapshot:
@@ -30,9 +27,22 @@ def obtain(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue) -
     if sources:
         from envdoctor.cli.pasted import read
 
-        snapshot = read(sources, catalogue, lambda: _collect(given, settings, catalogue))
-    else:
-        snapshot = _collect(given, settings, catalogue)
+        return _clean(read(sources, catalogue, lambda: _collect(given, settings, catalogue)))
+    return _clean(_collect(given, settings, catalogue))
+
+
+def obtain_each(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue) -> tuple[Snapshot, ...]:
+    """Collect the facts of everybody that ``--via`` names, all at once."""
+    from envdoctor.cli import several
+
+    planned = wanted(for_level(settings.level, catalogue.planned), settings, catalogue)
+    found = several.collect(patients.each(given, planned), settings, catalogue)
+    return tuple(
+        _clean(replace(each, plugin_errors=(*each.plugin_errors, *catalogue.plugins.errors))) for each in found
+    )
+
+
+def _clean(snapshot: Snapshot) -> Snapshot:
     from envdoctor.redact import without_credentials
     from envdoctor.rewrite import rewrite
 
@@ -43,7 +53,7 @@ def _collect(given: Mapping[str, Any], settings: Settings, catalogue: Catalogue)
     from envdoctor.cli import progress as listeners
 
     planned = wanted(for_level(settings.level, catalogue.planned), settings, catalogue)
-    patient, planned = _patient(given, planned)
+    patient, planned = patients.one(given, planned)
     progress = listeners.of(given.get("format_"), patient, settings.level)
     kinds = catalogue.facts if catalogue.plugins.facts else None  # None: the built-in ones, imported after the start
     with interrupts.noted() as pressed:
@@ -80,29 +90,6 @@ def _prepare(given: Mapping[str, Any], catalogue: Catalogue, pressed: list[int])
         raise KeyboardInterrupt
 
 
-def _patient(given: Mapping[str, Any], planned: tuple[Planned, ...]) -> tuple[Patient, tuple[Planned, ...]]:
-    """Say who is examined, and what may be asked there: this interpreter or another, this machine or a recorded one.
-
-    A plug-in's probe is asked elsewhere only if it declares that it may travel.
-    """
-    from envdoctor.probe import Roots
-    from envdoctor.target import Patient
-
-    options: dict[str, Any] = {}
-    if given.get("python"):
-        options["python"] = interpreter(given["python"])
-    if given.get("pid"):
-        options |= of_process(given)
-    if given.get("root"):
-        options["roots"] = Roots.under(os.path.abspath(given["root"]))  # noqa: PTH100 - links are part of a recording
-    patient = Patient(**options)
-    if patient.is_ours:  # a plug-in is found here as any module is, and with it what it imports
-        return patient, planned
-    travelling = tuple(each for each in planned if each.travels)
-    payload = {re.split("[.:]", each.where)[0]: each.location for each in travelling if each.location}
-    return replace(patient, payload=payload), travelling
-
-
 def wanted(planned: tuple[Planned, ...], settings: Settings, catalogue: Catalogue) -> tuple[Planned, ...]:
     """Leave out the processes whose facts no selected rule asks for; ``--only`` then takes no longer than it must.
 
@@ -119,42 +106,10 @@ def wanted(planned: tuple[Planned, ...], settings: Settings, catalogue: Catalogu
     return tuple(p for p in planned if p.child in children and (not p.after_import or p.fact in facts))
 
 
-def of_process(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Say who is examined for ``--pid``: the Python that the process runs, as it was started, where that may be."""
-    from envdoctor.running import NoProcess, look
-
-    pid, named = given["pid"], interpreter(given["python"]) if given.get("python") else None
-    if given.get("root"):  # what runs there cannot be started here
-        return {"key": f"process {pid}", "options": {"pid": pid}}
-    try:
-        found = look(pid)
-    except NoProcess as error:
-        raise click.UsageError(f"--pid: {error}") from None
-    if found.why:
-        streams.notice(
-            f"envdoctor: process {pid}: {found.why}; torch and packages are those of {named or 'this Python'}"
-        )
-    same = found.python is not None and named in {None, found.python}
-    asked = {"python": named or found.python, "environ": found.environ, "cwd": found.cwd}
-    options = {"pid": pid, "job_python": same, "job_python_why": found.why}
-    return {"key": f"process {pid}", "options": options, **{k: v for k, v in asked.items() if v is not None}}
-
-
-def interpreter(path: str) -> str:
-    """Give the absolute path of the Python that ``--python`` names; one that cannot be run is a usage error."""
-    import shutil
-
-    found = shutil.which(path)
-    if found is None:
-        why = "is not executable" if Path(path).exists() else "is not there"
-        raise click.UsageError(f"--python: {path!r} {why}, expected the path of a Python interpreter")
-    return os.path.abspath(found)  # noqa: PTH100 - a virtual environment's link to its Python must not be resolved
-
-
 def check_source(given: Mapping[str, Any]) -> None:
     """Refuse options that contradict each other: facts from a file cannot be collected otherwise."""
-    for option in ("python", "pid", "root", "level", "timeout"):
-        if given["from_"] and given[option]:
+    for option in ("python", "via", "pid", "root", "level", "timeout"):
+        if given["from_"] and given.get(option):
             raise click.UsageError(f"--{option} says how to collect, and --from reads what was collected: use one")
     if given["root"] and not Path(given["root"]).is_dir():
         raise click.UsageError(f"--root: {given['root']!r} is no directory, expected a recorded machine's tree")

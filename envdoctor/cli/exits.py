@@ -15,7 +15,7 @@ from envdoctor.cli.streams import OwnFailure, notice
 from envdoctor.nearest import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from envdoctor.finding import Report
 
@@ -99,6 +99,12 @@ def code_for(report: Report, fail_on: str) -> int:
     if any(each.severity and each.severity.value in counted for each in report.active):
         return FINDINGS
     return UNDETERMINED if undetermined(report) else OK
+
+
+def worst(codes: Iterable[int]) -> int:
+    """Give the exit code of several reports: that of the one that comes first in the documented order."""
+    order = (INTERRUPTED, USAGE, INTERNAL, FINDINGS, UNDETERMINED, OK)
+    return min(codes, key=order.index, default=OK)
 
 
 def undetermined(report: Report) -> bool:

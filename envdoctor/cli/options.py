@@ -95,6 +95,12 @@ class Also(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2
 debug: Decorator = click.option(
     "--debug", is_flag=True, expose_value=False, help="Show a traceback when envdoctor itself fails."
 )
+via_option: Decorator = click.option(
+    "--via",
+    multiple=True,
+    metavar="COMMAND",
+    help="Diagnose behind a command: 'ssh node7', 'docker exec -i job'. Repeatable.",
+)
 
 
 def report_options(command: Any) -> Any:

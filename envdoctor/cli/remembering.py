@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from envdoctor.cli.settings import Settings
     from envdoctor.finding import Report
 
-OTHERS = ("python", "pid", "from_", "root")  # options that name somebody else than this interpreter on this machine
+OTHERS = ("python", "via", "pid", "from_", "root")  # options that name somebody else than this very interpreter
 
 
 def cache_options(command: Any) -> Any:

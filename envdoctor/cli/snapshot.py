@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import click
 
 from envdoctor.cli import catalogue as catalogues
 from envdoctor.cli import check, collecting, delivering, exits, settings, streams
-from envdoctor.cli.options import OneOf, Seconds, debug
+from envdoctor.cli.options import OneOf, Seconds, debug, via_option
 from envdoctor.plan import LEVELS
 
 if TYPE_CHECKING:
@@ -19,15 +20,17 @@ if TYPE_CHECKING:
     from envdoctor.snapshot import Snapshot
 
 MOST_LOG = 200_000
+MOST_IN_NAME = 60
 
 
 @click.command("snapshot", short_help="Collect the facts alone.")
-@click.option("-o", "--output", metavar="FILE", help="Write to this file instead of stdout.")
+@click.option("-o", "--output", metavar="FILE", help="Write to this file instead of stdout; several --via: a folder.")
 @click.option("--share", is_flag=True, help="Replace what names people and machines by labels; list what was replaced.")
 @click.option("--issue", is_flag=True, help="Write a Markdown bug report instead: redacted, verdict and environment.")
 @click.option("--log", metavar="FILE", help="Put the end of the failing command's log into --issue. - is stdin.")
 @click.option("--level", type=OneOf("level", LEVELS), help="How deep to look. [default: standard]")
 @click.option("--python", metavar="PATH", help="Diagnose another interpreter, in which envdoctor is not installed.")
+@via_option
 @click.option("--pid", type=click.IntRange(min=1), metavar="N", help="Diagnose a job that runs: what it has loaded.")
 @click.option(
     "--from", "from_", multiple=True, metavar="FILE", help="Take a saved or pasted report. - is stdin. Repeatable."
@@ -39,10 +42,16 @@ MOST_LOG = 200_000
 def command(**given: Any) -> int:
     """Collect the facts and write them as JSON (envdoctor.snapshot/1), to keep, to compare, or to send to somebody."""
     collecting.check_source(given)
-    delivering.check_file(given["output"], "--output")
+    several = len(given["via"]) > 1
+    if several:
+        _check_folder(given["output"], issue=given["issue"])
+    else:
+        delivering.check_file(given["output"], "--output")
     log = _log(given)
     catalogue = catalogues.load()
     settled = settings.settle(given, catalogue)
+    if several:
+        return _write_each(collecting.obtain_each(given, settled, catalogue), given)
     snapshot = collecting.obtain(given, settled, catalogue)
     if given["issue"]:
         _write_issue(check.judge(snapshot, settled, catalogue), log, given)
@@ -78,6 +87,25 @@ def _write_issue(report: Report, log: str, given: dict[str, Any]) -> None:
     shared, words, removed = redact.share_with_text(report, log, redact.own_names())
     _put(issue.render(shared, words, removed), given)
     _say(removed, {**given, "share": True})
+
+
+def _check_folder(output: str | None, *, issue: bool) -> None:
+    """Hold several --via to a folder that exists: each snapshot is a file of its own there."""
+    if issue:
+        raise click.UsageError("--issue is a report about one machine: name one --via")
+    if not output or not Path(output).is_dir():
+        was = f"{output!r} is none" if output else "there is none"
+        raise click.UsageError(f"--output: with several --via expected a folder that exists, and {was}")
+    delivering.check_file(str(Path(output, "1.json")), "--output")
+
+
+def _write_each(snapshots: tuple[Snapshot, ...], given: dict[str, Any]) -> int:
+    """Write one file for each, numbered in the order asked for and named after the command."""
+    folder = Path(given["output"])
+    for number, each in enumerate(snapshots, 1):
+        name = "-".join(re.findall(r"[A-Za-z0-9._]+", "" if given["share"] else each.target.key))[-MOST_IN_NAME:]
+        _write(each, {**given, "output": str(folder / f"{number:03d}-{name or 'snapshot'}.json")})
+    return exits.INTERRUPTED if any(each.interrupted for each in snapshots) else exits.OK
 
 
 def _write(snapshot: Snapshot, given: dict[str, Any]) -> None:

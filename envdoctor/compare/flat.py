@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from envdoctor.compare.traits import PAIRS, ROWS, SETS, SETTLED, TRAITS, Rows
+from envdoctor.compare.traits import MEASURED, PAIRS, ROWS, SETS, SETTLED, TRAITS, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -45,7 +45,7 @@ def flatten_facts(facts: Mapping[str, Any], traits: Collection[str] = (SETTLED,)
     walk = _WALKS.get(wanted) or _WALKS.setdefault(wanted, _Walk(wanted))
     flat: Flat = {}
     for key, fact in facts.items():
-        if fact.__class__ is dict:
+        if fact.__class__ is dict and not key.startswith(MEASURED):
             walk.fields(flat, fact, key, key)
     return flat
 

@@ -54,6 +54,8 @@ ROWS: dict[str, Rows] = {
     "toolkit.nvcc": Rows("nvcc", ("path",), "version"),
     "toolkit.cudnn_headers": Rows("cudnn_header", ("path",), "version"),
     "torch_path.shadows": Rows("shadow", ("name",), "path"),
+    "kernel_answers.attention": Rows("attention"),
+    "kernel_answers.checks": Rows("kernel", ("name", "precision")),
     "torch_files.damaged": Rows("damaged_file", ("path",), "problem", file_name=True),
 }
 # Lists of pairs, each a name and its value.
@@ -82,6 +84,7 @@ _VOLATILE = """
     gpu.*.sm_clock_mhz gpu.*.memory_clock_mhz gpu.*.event_reasons gpu.*.temperature_celsius gpu.*.power_watts
     gpu.*.power_limit_enforced_watts gpu.*.ecc_corrected_volatile gpu.*.ecc_uncorrected_volatile
     gpu.*.pcie_generation gpu.*.pcie_replays mount.*.free_mib mount.*.free_inodes
+    kernel.*.seconds kernel.*.rms_error kernel_answers.fingerprint.rms_error
     job.pid job.command job.executable job.same_python job.libraries job.deleted_libraries job.cgroup
     job.open_files_soft job.locked_memory_soft_kib job.threads job.user_id job.state job.resident_mib
     job.other_mount_namespace job.ended
@@ -96,15 +99,18 @@ _LEFT_OUT = """
     driver_files.first_libcuda.soname extension.*.distribution extension.*.path extension.*.unresolved
     infiniband.*.device infiniband.*.port nic.*.name nic.*.virtual mount.*.purpose
     node.*.path device_nodes.nvidiactl.path device_nodes.uvm.path device_nodes.dxg.path
+    attention.*.config attention.*.refused attention.*.reason kernel.*.config kernel.*.reason kernel.*.name
+    kernel_answers.fingerprint.reason kernel_answers.fingerprint.size kernel_answers.fingerprint.setting
     error_text.lines error_text.python_versions error_text.left_out
     wanted.requirements wanted.indexes wanted.channels wanted.images wanted.python wanted.variables wanted.locked
-    pasted.formats pasted.remarks
+    pasted.formats pasted.remarks required.needs
 """
 TRAITS: dict[str, str] = {
     pattern: trait
     for words, trait in ((_OWN, OWN), (_VOLATILE, VOLATILE), (_LEFT_OUT, LEFT_OUT))
     for pattern in words.split()
 }
+MEASURED = "bench_"  # how the keys of measurements begin: those are compared with statistics, not here
 # By how much a number may differ and still be the same, as a fraction of the larger one. Firmware and kernels keep
 # different parts of the same memory for themselves.
 SLACK = {

@@ -34,7 +34,7 @@ class ProbeEnd:
 
 @dataclass(frozen=True)
 class ProbeRun(Fact):
-    """Every probe of this run. No probe collects it: it is put together from the snapshot."""
+    """Every probe of this run, and whom it asked. No probe collects it: it is put together from the snapshot."""
 
     probes: Tuple[ProbeEnd, ...] = read_from("this run", ())
     plugin_errors: Tuple[str, ...] = read_from("entry points", ())
@@ -42,6 +42,9 @@ class ProbeRun(Fact):
     made_by: str = read_from("tool in the saved file", "")  # the version of envdoctor that asked
     left_out: Tuple[str, ...] = read_from("facts in the saved file", ())  # keys that this version does not know
     lost: Tuple[str, ...] = read_from("facts in the saved file", ())  # keys that a probe answered and that are gone
+    python: str = read_from("this run", "")  # the interpreter that was asked
+    via: str = read_from("--via", "")  # the command that leads to it
+    ours: bool = read_from("this run", True)  # it is the interpreter that runs envdoctor
 
     def end_of(self, name: str) -> ProbeEnd:
         """Give how the named probe ended; one without an outcome when it was not in this run."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from envdoctor.finding import Report
-    from envdoctor.snapshot import Snapshot
+    from envdoctor.snapshot import Snapshot, Target
 
 KIND_OF_FIELD = {"hostname": "host", "uuid": "gpu", "user": "user", "serial": "serial", "command": "command"}
 # Names that accounts and machines share with ordinary words: replaced in fields and paths, never in other words.
@@ -26,6 +26,11 @@ ORDINARY = frozenset((
     "dev", "work", "worker", "docker", "container", "default", "main", "none", "true", "false", "unknown",
     "system", "driver", "build", "conda", "pip", "version", "error", "warning", "standard", "quick", "deep",
     "file", "live", "shared", "static",
+))  # fmt: skip
+# Words of commands that lead to a patient: they name nobody.
+WAYS = frozenset((
+    "exec", "run", "ssh", "sh", "bash", "env", "python", "python3", "sudo", "docker", "podman", "kubectl", "compute",
+    "srun", "chroot", "nsenter", "unshare", "apptainer", "singularity", "instance", "--", "none",
 ))  # fmt: skip
 _LOOKS_ORDINARY = re.compile(
     r"[\d.]{1,7}|[ablhvt]\d{1,3}[a-z]?|.{1,2}", re.IGNORECASE
@@ -41,6 +46,7 @@ _PATTERNS = (
 # Variables of launchers name machines, people and jobs in many ways: of them only numbers stay.
 _LAUNCHER = re.compile(r"SLURM_|OMPI_|PMI|PRTE_|MASTER_ADDR$|TORCHELASTIC_RUN_ID$")
 _NUMBERS = re.compile(r"[\d,()x:/ -]*|true|false|yes|no|none|127\.0\.0\.1|localhost", re.IGNORECASE)
+_TELLING = re.compile(r"[\d.@]")  # in a word of --via: it is no word of a language
 
 
 class Replacer:
@@ -53,6 +59,7 @@ class Replacer:
             self._learn(kind, value)
         for name, kind in own.items():
             self._learn(kind, name)
+        self._learn_way(snapshot.target.via)
         self._learn_users(snapshot)
         words = sorted(map(re.escape, self.names), key=len, reverse=True)
         self.words = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(words)})(?![A-Za-z0-9])") if words else None
@@ -61,6 +68,24 @@ class Replacer:
         """Remember a value to look for everywhere, unless it is a word that means something else as well."""
         names = {value, value.partition(".")[0]} if kind == "host" else {value}
         self.names |= {n: kind for n in names if n.lower() not in ORDINARY and not _LOOKS_ORDINARY.fullmatch(n)}
+
+    def _learn_way(self, via: str) -> None:
+        """Remember whom the words of ``--via`` name, where they cannot be mistaken for others."""
+        for word in filter(_TELLING.search, _named_in(via)):
+            user, _, host = word.rpartition("@")
+            self._learn("user", user) if user else None
+            self._learn("host", host)
+
+    def target(self, target: Target) -> Target:
+        """Replace in the command that leads to a patient whatever names one, plain words included."""
+        plain = {word for word in _named_in(target.via) if not _TELLING.search(word)}
+
+        def told(text: str) -> str:
+            return " ".join(self.labels.of("host", each) if each in plain else each for each in text.split(" "))
+
+        if not plain:
+            return target
+        return dataclasses.replace(target, key=told(target.key), via=told(target.via))
 
     def _learn_users(self, snapshot: Snapshot) -> None:
         """Remember whose home directories are spoken of."""
@@ -89,7 +114,8 @@ class Replacer:
     def snapshot(self, snapshot: Snapshot) -> Snapshot:
         """Replace in a whole snapshot."""
         facts = {key: self._fields(fact) for key, fact in snapshot.facts.items()}
-        return rewrite(dataclasses.replace(snapshot, facts=facts), self.text)
+        target = self.target(snapshot.target)
+        return rewrite(dataclasses.replace(snapshot, facts=facts, target=target), self.text)
 
     def report(self, report: Report) -> Report:
         """Replace in a whole report, its snapshot included."""
@@ -125,6 +151,11 @@ class Replacer:
         if isinstance(value, str) and value and _LAUNCHER.match(str(name)) and not _NUMBERS.fullmatch(value):
             return dataclasses.replace(fact, value=self.labels.of("host" if name == "MASTER_ADDR" else "value", value))
         return fact
+
+
+def _named_in(via: str) -> list[str]:
+    """Give the words of a command that may name a machine, a container or a person."""
+    return [each for each in via.split()[1:] if not each.startswith(("-", "/")) and each not in WAYS]
 
 
 def private_values(snapshot: Snapshot) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from envdoctor.facts.run import ProbeEnd, ProbeRun
 from envdoctor.finding import Command, Evidence, Finding, Fix, Safety, Severity, headline
 from envdoctor.rule import rule
+from envdoctor.rules.partial import cut_short
 
 # Questions asked in a process that imports torch: a finding about the import says what happened there, and why.
 ASKED_OF_TORCH = frozenset({"torch-import", "torch-cuda", "torch-settings"})
@@ -39,8 +40,9 @@ def probe_crashed(run: ProbeRun) -> Iterator[Finding]:
     ## Sources
     https://docs.python.org/3/library/faulthandler.html
     """
+    cut = cut_short(run)
     for end in run.probes:
-        if end.outcome in {"crashed", "failed"} and end.was_asked:
+        if end.outcome in {"crashed", "failed"} and end.was_asked and end.reason not in cut:
             how = "died" if end.outcome == "crashed" else "stopped with an error"
             yield Finding(
                 f"The question {end.name} {how}: {headline(end.reason)}",
@@ -73,8 +75,9 @@ def probe_timed_out(run: ProbeRun) -> Iterator[Finding]:
     ## Sources
     https://docs.python.org/3/library/faulthandler.html
     """
+    cut = cut_short(run)
     for end in run.probes:
-        if end.outcome == "timed-out" and not end.unkillable:
+        if end.outcome == "timed-out" and not end.unkillable and end.reason not in cut:
             how = "hangs" if end.hung else f"gave no answer in {end.seconds:.0f} s"
             yield Finding(
                 f"The question {end.name} {how}",
@@ -145,58 +148,6 @@ def plugin_broken(run: ProbeRun) -> Iterator[Finding]:
         yield Finding(title, "\n".join(told), evidence=tuple(shown), fixes=(_remove(name),), subject=name)
 
 
-@rule(severity=Severity.WARNING, group="doctor")
-def snapshot_partial(run: ProbeRun) -> Iterator[Finding]:
-    """The facts are not complete: the run was interrupted, or the file holds less, or more, than can be read.
-
-    ## What it means
-    Some questions were not asked to their end, a saved file does not hold what its probes answered, or it was written
-    by another version of envdoctor and holds facts that this one does not know.
-
-    ## Why it matters
-    Rules that need what is missing say unknown. Two machines must not be compared by it.
-
-    ## How it is detected
-    The run's own mark, and the keys of the file against the outcomes of its probes and the facts that this version
-    knows. Facts of another version alone are info.
-
-    ## What to do
-    Take the snapshot again, or read it with the version that wrote it.
-
-    ## Sources
-    https://docs.python.org/3/library/signal.html
-    """
-    if run.interrupted:
-        ends = sum(each.reason.startswith("interrupted") for each in run.probes)
-        shown = Evidence("probe_run.interrupted", f"{ends} questions without an answer", "this run", "", "interrupted")
-        yield Finding("The run was interrupted before all was known", "", (shown,), (_again(),), "interrupted")
-    for field, names in (("lost", run.lost), ("left_out", run.left_out)):
-        if names:
-            yield _incomplete(run, field, names)
-
-
-def _incomplete(run: ProbeRun, field: str, names: tuple[str, ...]) -> Finding:
-    listed = ", ".join(names[:6]) + (" …" if len(names) > 6 else "")
-    lost = field == "lost"
-    shown = Evidence(f"probe_run.{field}", listed, f"the file, written by envdoctor {run.made_by}", "file", "facts")
-    other = Command(None, f"python -m pip install torch-envdoctor=={shlex.quote(run.made_by)}")
-    with_theirs = Fix("Read it with the version that wrote it", (other,), Safety.SAFE, "envdoctor itself")
-    return Finding(
-        f"The file does not hold {listed}, which its probes answered"
-        if lost
-        else f"The file holds facts that this envdoctor does not know: {listed}",
-        evidence=(shown,),
-        fixes=(_again(),) if lost or not run.made_by else (with_theirs, _again()),
-        subject="lost" if lost else "other-version",
-        severity=None if lost else Severity.INFO,
-    )
-
-
-def _again() -> Fix:
-    command = Command(None, "envdoctor snapshot -o snapshot.json")
-    return Fix("Take the snapshot again, on that machine", (command,), Safety.SAFE, "nothing: it only asks")
-
-
 def _distribution(error: str) -> str:
     """Give the distribution that an error is about: ``some-plugin 1.0: …`` -> ``some-plugin``."""
     return (error.partition(":")[0].split() or ["plug-in"])[0]
@@ -247,4 +198,4 @@ def _remove(name: str) -> Fix:
     return Fix("Remove the plug-in, or install a version that fits", (command,), Safety.SAFE, "this environment only")
 
 
-RULES = (probe_crashed, probe_timed_out, probe_unkillable, plugin_broken, snapshot_partial)
+RULES = (probe_crashed, probe_timed_out, probe_unkillable, plugin_broken)

@@ -16,7 +16,12 @@ KILL_WAIT = 1.0
 
 
 def start(patient: Patient, token: str) -> tuple[subprocess.Popen[bytes], int, int]:
-    """Start the patient's interpreter and tell it where our modules are; raises ``OSError`` or ``ValueError``."""
+    """Start the patient's interpreter and tell it where our modules are; raises ``OSError`` or ``ValueError``.
+
+    Gives the process, where its answer comes, and the descriptor on which it is to answer.
+    """
+    if patient.answers_on_stdout:
+        return _start_far(patient, token)
     answer, theirs = _pipe()
     try:
         process = _popen(patient, token, theirs)
@@ -43,13 +48,23 @@ def _pipe() -> tuple[int, int]:
     return raised[0], raised[1]
 
 
-def _popen(patient: Patient, token: str, theirs: int) -> subprocess.Popen[bytes]:
+def _start_far(patient: Patient, token: str) -> tuple[subprocess.Popen[bytes], int, int]:
+    """Start a command that leads to an interpreter; what it is sent waits until the pipe takes it."""
+    process = _popen(patient, token)
+    assert process.stdout is not None  # noqa: S101 - PIPE gives one
+    with process.stdout as stdout:
+        answer = os.dup(stdout.fileno())
+    process.stdout = None
+    return process, answer, 1
+
+
+def _popen(patient: Patient, token: str, *passed: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         patient.argv(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        pass_fds=(theirs,),
+        pass_fds=passed,
         cwd=patient.cwd,
         env=patient.environment(token),
         start_new_session=True,

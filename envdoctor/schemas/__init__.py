@@ -17,6 +17,7 @@ FILES = {
     "envdoctor.fleet/1": "fleet-1.json",
     "envdoctor.list/1": "list-1.json",
     "envdoctor.report/1": "report-1.json",
+    "envdoctor.reports/1": "reports-1.json",
     "envdoctor.snapshot/1": "snapshot-1.json",
 }
 PARTS = {
@@ -25,6 +26,7 @@ PARTS = {
     "envdoctor.fleet/1": ("envdoctor.report/1", "envdoctor.snapshot/1"),
     "envdoctor.event/1": ("envdoctor.report/1", "envdoctor.snapshot/1"),
     "envdoctor.report/1": ("envdoctor.snapshot/1",),
+    "envdoctor.reports/1": ("envdoctor.report/1", "envdoctor.snapshot/1"),
 }
 
 

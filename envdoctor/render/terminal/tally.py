@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from envdoctor.render.terminal.look import Line, Look
+
+_ALL = 10_000  # characters: every id is named
+_OF_PROBE = re.compile(r"^probe [\w-]+ [a-z-]+: ")  # what differs where several questions were lost for one reason
 
 
 def groups(report: Report, look: Look) -> Iterator[Line]:
@@ -52,13 +56,16 @@ def verdict(report: Report, look: Look) -> Iterator[Line]:
 
 
 def _undecided(report: Report, look: Look) -> Iterator[Line]:
-    by_reason: dict[str, list[str]] = defaultdict(list)
+    by_reason: dict[str, list[Check]] = defaultdict(list)
     for check in verdict_words.essential_unknown(report):
-        by_reason[check.reason].append(check.id)
-    for reason, ids in by_reason.items():
-        yield from paragraph(look.clean(", ".join(ids)), look.width, indent=4)
-        yield from paragraph(look.clean(reason or "no reason was recorded"), look.width, style="quiet", indent=6)
-        yield (("      ", ""), (look.command(verdict_words.would_tell(reason, ids[0], report)), "command"))
+        by_reason[_OF_PROBE.sub("", check.reason)].append(check)
+    for words, checks in by_reason.items():
+        told = {each.reason for each in checks}
+        said = words if len(told) > 1 else checks[0].reason
+        yield from paragraph(look.clean(", ".join(each.id for each in checks), _ALL), look.width, indent=4)
+        yield from paragraph(look.clean(said or "no reason was recorded"), look.width, style="quiet", indent=6)
+        command = verdict_words.would_tell(checks[0].reason, checks[0].id, report)
+        yield (("      ", ""), (look.command(command), "command"))
 
 
 def more(report: Report, look: Look, *, everything: bool) -> Iterator[Line]:
