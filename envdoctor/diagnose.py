@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from envdoctor import testimony
 from envdoctor.facts import Fact, key_of
+from envdoctor.facts.packages import Packages
 from envdoctor.facts.run import ProbeEnd, ProbeRun
-from envdoctor.facts.text import NOT_CARRIED
+from envdoctor.facts.text import NOT_CARRIED, ErrorText
 from envdoctor.finding import Check, Confidence, Finding, Report, Severity, Status, Verdict
 from envdoctor.outcome import Absent, Crashed, Failed, Got, TimedOut
 from envdoctor.plan import BENCH, LEVELS, level_of
@@ -15,6 +17,7 @@ from envdoctor.rule import Input, Missing, NotApplicable, Rule, Unknown, Witness
 from envdoctor.selection import Selection
 
 TEXTS = {"error_text", "pasted"}
+BROKEN = "the rule itself failed"
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,33 +79,20 @@ def _judge(rule: Rule, snapshot: Snapshot) -> tuple[Status, str, tuple[Finding, 
     witness = _witness(rule.id) if TEXTS & snapshot.facts.keys() else None
     if witness is None:
         return status, reason, found
-    heard = _answer(rule, witness, snapshot)
-    if not heard[2]:
-        return heard if "the rule itself failed" in heard[1] else (status, reason, found)
-    return Status.FIRED, "", joined(found, heard[2])
+    _, why, heard = _answer(rule, witness, snapshot)
+    if not heard:
+        return (Status.UNKNOWN, why, found) if why.startswith(BROKEN) else (status, reason, found)
+    doubt = testimony.doubts(
+        snapshot.get(ErrorText), snapshot.get(Packages), passed=witness.cross_examined and status is Status.PASSED
+    )
+    heard = tuple(testimony.doubted(each, doubt) for each in heard) if doubt else heard
+    return Status.FIRED, "", testimony.joined(found, heard)
 
 
 def _witness(rule_id: str) -> Witness | None:
     from envdoctor.rules import WITNESSES
 
     return WITNESSES.get(rule_id)
-
-
-def joined(found: tuple[Finding, ...], heard: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Put what the words say to what the facts say: the worse of two findings about one subject, with all evidence."""
-    kept = {each.key: each for each in found}
-    for each in heard:
-        key = each.key if each.key in kept or len(kept) != 1 else next(iter(kept))
-        other = kept.get(key)
-        kept[key] = each if other is None else _worse(other, each)
-    return tuple(kept.values())
-
-
-def _worse(first: Finding, second: Finding) -> Finding:
-    """Keep the facts' own finding, raised to the severity that the words give it."""
-    severity = min((each.severity for each in (first, second) if each.severity), key=lambda each: each.rank)
-    evidence = (*first.evidence, *(each for each in second.evidence if each not in first.evidence))
-    return replace(first, severity=severity, evidence=evidence, fixes=first.fixes or second.fixes)
 
 
 def _answer(rule: Rule, asked: Rule | Witness, snapshot: Snapshot) -> tuple[Status, str, tuple[Finding, ...]]:
@@ -122,7 +112,7 @@ def _answer(rule: Rule, asked: Rule | Witness, snapshot: Snapshot) -> tuple[Stat
     except Unknown as why:
         return (Status.FIRED, str(why), found) if found else (*_unknown(str(why), snapshot), ())
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a broken rule is an answer, never an early exit
-        return Status.UNKNOWN, f"the rule itself failed: {type(error).__name__}: {error}", ()
+        return Status.UNKNOWN, f"{BROKEN}: {type(error).__name__}: {error}", ()
     return (Status.FIRED, "", found) if found else (Status.PASSED, "", ())
 
 

@@ -83,9 +83,11 @@ class Witness:
     """The question of one rule, put to a pasted text: its words, held against whatever facts there are.
 
     It has no page and no place in the catalogue of its own: it speaks for the rule whose ``id`` it bears.
+    ``cross_examined``: its words are doubted where the facts alone let that rule pass.
     """
 
     body: RuleBody
+    cross_examined: bool = False
 
     @property
     def id(self) -> str:
@@ -101,6 +103,11 @@ class Witness:
 def witness(body: RuleBody) -> Witness:
     """Turn a generator over facts, named as a rule is, into that rule's witness."""
     return Witness(body)
+
+
+def cross_examined(body: RuleBody) -> Witness:
+    """Make a witness whose words are doubted where its rule, judging the same by the facts, passes."""
+    return Witness(body, cross_examined=True)
 
 
 def _inputs(body: RuleBody) -> tuple[Input, ...]:

@@ -68,6 +68,7 @@ class Environment(Fact):
 
     variables: Tuple[Variable, ...] = read_from("environment", ())
     names_not_collected: int = read_from("environment", 0)
+    unset: Tuple[str, ...] = read_from("environment", ())  # a text says of them that they are not set
 
     def get(self, name: str) -> Optional[str]:
         """Give the value of ``name``, or None when it is not set."""

@@ -9,15 +9,21 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+WORDS = "words"  # the category of what people write themselves, as against what programs print
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message: how to know it, an example as the software prints it, its cause, and what confirms and fixes it."""
+    """One message: how to know it, an example as the software prints it, its cause, and what confirms and fixes it.
+
+    ``findings``: the ids that it is evidence for, the likeliest first; none where no environment is to blame.
+    """
 
     id: str
     pattern: re.Pattern[str]
     example: str
     category: str
+    findings: tuple[str, ...]
     severity: str
     cause: str
     confirm: tuple[str, ...]
@@ -40,14 +46,5 @@ def _table() -> dict[str, Any]:
 
 
 def _message(row: dict[str, Any]) -> Message:
-    lists = {name: tuple(row[name]) for name in ("confirm", "fix", "source")}
+    lists = {name: tuple(row[name]) for name in ("findings", "confirm", "fix", "source")}
     return Message(pattern=re.compile(row["pattern"]), **{k: v for k, v in row.items() if k != "pattern"} | lists)
-
-
-@functools.cache
-def message(id_: str) -> Message:
-    """Give the message with this id; raises KeyError for one that is not in the table."""
-    for each in messages():
-        if each.id == id_:
-            return each
-    raise KeyError(id_)

@@ -22,6 +22,7 @@ from envdoctor.readers import (
     package_lists,
     requirements,
     sglang_env,
+    single_lines,
 )
 from envdoctor.readers.cleaning import cleaned, decoded
 from envdoctor.readers.merging import disagreements, merged
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
 
     from envdoctor.readers.reading import Reading
 
-REPORTS = (collect_env, sglang_env, nvidia_smi_table, nvidia_smi_query, package_lists, issue_form)
+REPORTS = (collect_env, sglang_env, nvidia_smi_table, nvidia_smi_query, package_lists, issue_form, single_lines)
 FORMATS = (
     "an envdoctor snapshot or report (JSON)", "python -m torch.utils.collect_env",
     "vLLM's and sglang's environment reports",
-    "nvidia-smi", "nvidia-smi -q", "pip list, pip freeze, uv pip list", "conda list", "a filled-in issue form",
+    "nvidia-smi", "nvidia-smi -q", "nvidia-smi -L", "the output of env", "pip list, pip freeze, uv pip list",
+    "conda list", "a filled-in issue form",
     "a traceback or log", "a requirements or lock file", "a Dockerfile",
 )  # fmt: skip
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _HEADING = re.compile(r"^\s{0,20}(?:\W{0,4}GPU models and configuration)\W{0,4}\s{0,10}:\s{0,10}", re.IGNORECASE)
 _GPU = re.compile(r"^\s{0,20}GPU (\d{1,3}): ?([A-Za-z].{1,100}?)(?: ?\((?:UUID|MIG)[^()]{0,80}\)?)?$")
 _OTHERS = re.compile(r"\b(?:AMD|Radeon|Instinct|gfx\d|Intel|Apple|Ascend)", re.IGNORECASE)
+_SLICE = re.compile(r"^\s{0,20}MIG (\d\S{1,20})\s{1,8}Device\b")
 _MANY = re.compile(r"^\s{0,10}(\d{1,3}) ?[x*\u00d7] ?([A-Za-z].{2,80})$")
 
 
@@ -44,3 +45,13 @@ def _by_hand(words: str) -> Iterator[SmiGpu]:
     count, name = (min(int(match.group(1)), 64), match.group(2)) if match else (1, words)
     if re.search(r"[A-Za-z]\D{0,20}\d", name) and not _OTHERS.search(name):
         yield from (SmiGpu(index, name.strip(" .")) for index in range(count))
+
+
+def slices(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Give each MIG slice: the index of the card above it, and the slice's profile."""
+    index = None
+    for line in lines:
+        if match := _GPU.match(_HEADING.sub("", line)):
+            index = int(match.group(1))
+        elif (slice_ := _SLICE.match(line)) and index is not None:
+            yield index, slice_.group(1)

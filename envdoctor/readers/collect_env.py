@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from envdoctor.facts.host import Variable
 from envdoctor.facts.libraries import Copy
 from envdoctor.readers import listed, topology
-from envdoctor.readers.cards import cards
+from envdoctor.readers.cards import cards, slices
 from envdoctor.readers.labels import labelled, said, truth, why_not
 from envdoctor.readers.reading import Reading
 from envdoctor.readers.told import Told
-from envdoctor.readers.variables import is_variable, variables
-from envdoctor.readers.versions import number, whole_or_number
+from envdoctor.readers.variables import is_variable, unset, variables
+from envdoctor.readers.versions import both_halves, number, whole_or_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,10 +57,16 @@ _PLAIN = re.compile(
 )
 _ABOVE = 32  # lines of vLLM's newer form before PyTorch's version
 
+_PACKAGE = re.compile(r"^\s{0,20}[-*]?\s{0,4}\[(?:pip3?|conda)\] {1,10}\S")
+
 
 def recognises(lines: tuple[str, ...]) -> bool:
-    """Tell whether the text holds a report or a piece of one: at least two of the labels that only it has."""
-    return len({each.label for each in labelled(lines)} & MARKS) > 1 or any("[pip3] torch==" in line for line in lines)
+    """Tell whether the text holds a report or a piece of one: a label that only it has, or its list of packages.
+
+    The version of torch alone may as well stand in an issue form.
+    """
+    found = {each.label for each in labelled(lines)} & MARKS
+    return bool(found - {FIRST}) or any(_PACKAGE.match(line) for line in lines)
 
 
 def read(lines: tuple[str, ...]) -> Reading:
@@ -74,6 +80,8 @@ def read(lines: tuple[str, ...]) -> Reading:
     told.gpus = list(cards(own))
     told.distributions = list(listed.bracketed(own))
     told.variables += variables(own)
+    told.unset += unset(own)
+    told.slices += slices(own)
     told.links = list(topology.links(own))
     remarks = (f"{len(starts) - 1} more report(s) in the same text were left out: give each as a file of its own",)
     return Reading(NAME, told.facts(), frozenset(_used(lines)), remarks if len(starts) > 1 else ())
@@ -137,7 +145,7 @@ def _say(told: Told, name: str, value: str) -> None:
 def _driver(told: Told, each: Labelled) -> None:
     """Take the driver: newer layouts print one line for each GPU."""
     found = next(filter(None, map(whole_or_number, each.values[:1])), None)
-    told.driver = told.driver or found
+    told.libcuda, told.driver = both_halves(each.value) or (told.libcuda, told.driver or found)
     if not found and why_not(each.value):
         told.not_collected["driver"] = each.value
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 from envdoctor.facts.text import ErrorText, Words
+from envdoctor.knowledge.errors import messages
+from envdoctor.readers import quoted
 from envdoctor.readers.reading import Reading
 
 NAME = "error text"
@@ -22,8 +24,8 @@ _FOREIGN = re.compile(r"^\s{0,20}(?:\[pip3?\]|\[conda\]|Flags:|Vulnerability )")
 
 
 def recognises(lines: tuple[str, ...]) -> bool:
-    """Tell whether a line sounds like trouble."""
-    return any(map(_TELLING.search, lines))
+    """Tell whether a line sounds like trouble, or is a message that is known."""
+    return any(map(_TELLING.search, lines)) or any(each.pattern.search(line) for line in lines for each in messages())
 
 
 def read(lines: tuple[str, ...], source: str = "the pasted text") -> Reading:
@@ -37,4 +39,4 @@ def read(lines: tuple[str, ...], source: str = "the pasted text") -> Reading:
     words = tuple(Words(line[:1000], source) for line in kept)
     versions = tuple(dict.fromkeys(found for line in kept for found in _PATH.findall(line)))[:8]
     fact = ErrorText(lines=words, python_versions=versions, left_out=len(said) - len(kept))
-    return Reading(NAME, (fact,) if words else ())
+    return Reading(NAME, (fact, *quoted.facts(tuple(kept))) if words else ())

@@ -12,7 +12,7 @@ from envdoctor.readers.labels import labelled, said, truth
 from envdoctor.readers.reading import Reading
 from envdoctor.readers.told import Told
 from envdoctor.readers.variables import variables
-from envdoctor.readers.versions import normal, number, whole_or_number
+from envdoctor.readers.versions import both_halves, normal, number, whole_or_number
 
 if TYPE_CHECKING:
     from envdoctor.readers.labels import Labelled
@@ -162,7 +162,8 @@ def _cuda(told: Told, value: str) -> None:
 
 
 def _driver(told: Told, value: str) -> None:
-    told.driver = told.driver or whole_or_number(re.sub(r"^\D{0,20}", "", value))
+    alone = whole_or_number(re.sub(r"^\D{0,20}", "", value))
+    told.libcuda, told.driver = both_halves(value) or (told.libcuda, told.driver or alone)
 
 
 def _gpus(told: Told, value: str) -> None:

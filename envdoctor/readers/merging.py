@@ -91,9 +91,11 @@ def _completed(found: dict[type[Fact], Fact]) -> dict[type[Fact], Fact]:
 
 
 def _filled(build: Any, told: TorchBuild) -> Any:
-    """Take the CUDA from the packages when the report gives the version alone, and the versions agree."""
-    same = (build.version or "").partition("+")[0] == (told.version or "").partition("+")[0]
-    if build.cuda or build.hip or build.is_cpu_only is not None or not same:
+    """Take what the packages say of the same version: conda's build string, and the CUDA where the report has none."""
+    if number(build.version) != number(told.version):
+        return build
+    build = replace(build, conda_build=build.conda_build or told.conda_build)
+    if build.cuda or build.hip or build.is_cpu_only is not None:
         return build
     return replace(
         build, cuda=told.cuda, hip=told.hip, is_cpu_only=told.is_cpu_only, sources={**told.sources, **build.sources}
@@ -102,9 +104,8 @@ def _filled(build: Any, told: TorchBuild) -> Any:
 
 def build_of(packages: Packages) -> TorchBuild | None:
     """Give what a list of packages says of torch: version, and by tag, build string or runtime wheel its CUDA."""
-    torch = packages.find("torch") or next(
-        (d for d in packages.distributions if d.name == "pytorch" and d.source == "conda"), None
-    )
+    of_conda = next((d for d in packages.distributions if d.name == "pytorch" and d.source == "conda"), None)
+    torch = packages.find("torch") or of_conda
     if torch is None:
         return None
     cuda, where = _cuda(torch, packages)
@@ -114,8 +115,15 @@ def build_of(packages: Packages) -> TorchBuild | None:
     unknown = {} if cuda or hip or cpu else {"cuda": f"{source} does not say which CUDA torch was built with"}
     return TorchBuild(
         version=torch.version, metadata_version=torch.version, cuda=cuda, hip=hip, is_cpu_only=cpu,
-        conda_build=torch.build or None, sources={"version": source, "cuda": f"{source}: {where}"}, unknown=unknown,
+        conda_build=_build_string(torch, of_conda),
+        sources={"version": source, "cuda": f"{source}: {where}"}, unknown=unknown,
     )  # fmt: skip
+
+
+def _build_string(torch: Distribution, of_conda: Distribution | None) -> str | None:
+    """Give conda's build string; a torch that conda brought has Python's metadata too, under its own name."""
+    same = of_conda is not None and number(of_conda.version) == number(torch.version)
+    return torch.build or (of_conda.build if of_conda and same else "") or None
 
 
 def _is_conda_cpu(torch: Distribution) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from envdoctor.facts.driver import KernelModule, NvidiaSmi, SmiGpu
+from envdoctor.facts.driver import DriverFiles, DriverLibrary, KernelModule, NvidiaSmi, SmiGpu
 from envdoctor.facts.host import Environment, Host, Resources, Variable
 from envdoctor.facts.libraries import Compiler, Copy, Toolkit
-from envdoctor.facts.nvml import GpuFabric, PeerLink
+from envdoctor.facts.nvml import Gpu, GpuFabric, GpuState, MigDevice, PeerLink
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.readers.systems import host_of
@@ -43,6 +43,7 @@ class Told:
     nvcc: str | None = None
     gcc: str | None = None
     driver: str | None = None
+    libcuda: str | None = None  # of the driver's libraries, where they are told apart from the kernel module
     driver_cuda: str | None = None
     cuda_home: str | None = None
     cudnn: list[Copy] = field(default_factory=list)
@@ -52,7 +53,9 @@ class Told:
     locked_memory_kib: int | None = None
     gpus: list[SmiGpu] = field(default_factory=list)
     distributions: list[Distribution] = field(default_factory=list)
+    slices: list[tuple[int, str]] = field(default_factory=list)  # MIG: index of the card, profile
     variables: list[Variable] = field(default_factory=list)
+    unset: list[str] = field(default_factory=list)
     links: list[PeerLink] = field(default_factory=list)
     not_collected: dict[str, str] = field(default_factory=dict)
 
@@ -61,7 +64,7 @@ class Told:
         made = (
             _host(self), _packages(self), _build(self), _cuda(self),
             _smi(self), _module(self), _toolkit(self), _environment(self), _resources(self),
-            _fabric(self),
+            _fabric(self), _state(self), _libraries(self),
         )  # fmt: skip
         return tuple(f for f in made if f is not None)
 
@@ -99,9 +102,10 @@ def _packages(told: Told) -> Packages | None:
 
 
 def _build(told: Told) -> TorchBuild | None:
-    if told.torch is None:
+    torch = told.torch or ""
+    cuda, hip = number(told.cuda) or cuda_of_tag(torch), told.hip or rocm_of_tag(torch)
+    if not (torch or cuda or hip):
         return None
-    cuda, hip = number(told.cuda) or cuda_of_tag(told.torch), told.hip or rocm_of_tag(told.torch)
     return TorchBuild(
         version=told.torch, cuda=cuda, hip=hip, debug=told.debug, is_cpu_only=_is_cpu_only(told, cuda or hip),
         arch_list=told.arch_list,
@@ -154,9 +158,10 @@ def _toolkit(told: Told) -> Toolkit | None:
 
 
 def _environment(told: Told) -> Environment | None:
-    if not told.variables:
+    if not (told.variables or told.unset):
         return None
-    return Environment(variables=tuple(told.variables), sources={"variables": told.source})
+    sources = {"variables": told.source, "unset": told.source}
+    return Environment(variables=tuple(told.variables), unset=tuple(told.unset), sources=sources)
 
 
 def _resources(told: Told) -> Resources | None:
@@ -171,3 +176,24 @@ def _resources(told: Told) -> Resources | None:
 
 def _fabric(told: Told) -> GpuFabric | None:
     return GpuFabric(links=tuple(told.links), sources={"links": f"{told.source}: topology"}) if told.links else None
+
+
+def _state(told: Told) -> GpuState | None:
+    """Give the cards that are divided; what else a card is doing no such report tells."""
+    if not told.slices:
+        return None
+    names = {each.index: each.name for each in told.gpus}
+    cards = (
+        Gpu(index, names.get(index), mig_devices=tuple(MigDevice(p) for i, p in told.slices if i == index))
+        for index in dict.fromkeys(index for index, _ in told.slices)
+    )
+    return GpuState(gpus=tuple(cards), sources={"gpus": f"{told.source}: GPU models"})
+
+
+def _libraries(told: Told) -> DriverFiles | None:
+    if not told.libcuda:
+        return None
+    found = DriverLibrary(soname="libcuda.so.1", version=told.libcuda)
+    return DriverFiles(
+        libcuda=(found,), first_libcuda=found, sources={"first_libcuda": f"{told.source}: driver version"}
+    )

@@ -17,6 +17,12 @@ _COLLECTED = re.compile(
     r"(?:NCCL|TORCH|PYTORCH|CUDA|CUBLAS|CUDNN|NVIDIA|LD_|OMP|KMP|MKL|GLOO|GOMP|VLLM|TRITON|BNB_|MASTER_|MAX_JOBS|CONDA"
     r"|NVTE|NVCC|UCX|HSA_|HIP_|ROCR_|OPENBLAS|NUMEXPR|XLA_|PYTHONPATH$|CC$|CXX$)"
 )
+_COMMAND = re.compile(
+    r"^(?:[$#] )?(?:env )?[A-Z][A-Z0-9_]{2,60}=\S{0,300}(?: [A-Z][A-Z0-9_]{2,60}=\S{0,300}){0,20}"
+    r" (?:[\w./-]{0,200}/)?(?:python[\d.]{0,5}|torchrun|accelerate|deepspeed|srun|mpirun|vllm|bash|sh|\./\S)(?:\s|$)"
+)
+_BEFORE = re.compile(r"(?:^|\s)([A-Z][A-Z0-9_]{2,60})=(\S{0,300})(?=\s)")
+_UNSET = re.compile(r"<?(?:unset|not set)>?$", re.IGNORECASE)
 _HEARSAY = re.compile(r"\s\([a-z ]{2,30}\)$")
 
 
@@ -26,10 +32,25 @@ def is_variable(line: str) -> bool:
     return match is not None and _COLLECTED.match(match.group(1)) is not None
 
 
+def _separated(lines: Iterable[str]) -> Iterator[str]:
+    """Take the assignments before a command apart: ``CUDA_VISIBLE_DEVICES=0 NCCL_DEBUG=INFO python train.py``."""
+    for line in lines:
+        yield from (f"{name}={value}" for name, value in _BEFORE.findall(line)) if _COMMAND.search(line) else (line,)
+
+
+def unset(lines: Iterable[str]) -> list[str]:
+    """Give the variables of which a text says that they are not set: ``OMP_NUM_THREADS=<unset>``."""
+    found = (_VARIABLE.match(line.strip()) for line in lines if "=" in line)
+    names = (
+        each.group(1) for each in found if each and _COLLECTED.match(each.group(1)) and _UNSET.match(each.group(2))
+    )
+    return list(dict.fromkeys(names))[:MOST]
+
+
 def variables(lines: Iterable[str]) -> Iterator[Variable]:
     """Give the variables that matter, each once; what is said to be unset is not set."""
     seen: set[str] = set()
-    for line in lines:
+    for line in _separated(lines):
         match = _VARIABLE.match(line.strip()) if "=" in line else None
         if not match or match.group(1) in seen or not _COLLECTED.match(match.group(1)) or len(seen) >= MOST:
             continue

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 
 _NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9}){1,3}")
+_LIBRARIES = re.compile(
+    r"(\d{3}\.\d{1,3}(?:\.\d{1,2})?) ?\(?(?:user[- ]?space|librar(?:y|ies)|nvml|client)", re.IGNORECASE
+)
+_MODULE = re.compile(r"(\d{3}\.\d{1,3}(?:\.\d{1,2})?) ?\(?(?:kernel|module|nvrm|kmd)", re.IGNORECASE)
 _TAG = re.compile(r"\+(?:.{0,40}[.+])?cu(1\d\d|[6-9]\d)(?!\d)")
 
 
@@ -40,3 +44,9 @@ def before(version: str | None, limit: tuple[int, ...]) -> bool:
     """Tell whether a version is known to be lower than ``limit``."""
     found = re.match(r"\d{1,6}(?:\.\d{1,6}){0,3}", (version or "").strip())
     return found is not None and tuple(map(int, found.group().split("."))) < limit
+
+
+def both_halves(text: str) -> tuple[str, str] | None:
+    """Give a driver's libraries and kernel module of ``570.124.04 user space / 570.124.06 kernel module``."""
+    library, module = (pattern.search(text) for pattern in (_LIBRARIES, _MODULE))
+    return (library.group(1), module.group(1)) if library and module else None

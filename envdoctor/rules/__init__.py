@@ -26,10 +26,12 @@ MODULES = (
     "switched_off", "allocator", "compiling",
     "required", "fleet",
     "measured_card", "measured_training", "measured_links", "measured_trust",
+    "restart", "loading", "default_precision",
 )  # fmt: skip
 # Witnesses: what words of logs and tracebacks add to the rules above. Imported only where there is a text.
 SAID_MODULES = (
-    "said_driver", "said_hardware", "said_arch",
+    "said_driver", "said_cards", "said_arch", "said_libraries", "said_torch", "said_packages", "said_building",
+    "said_job", "said_settings",
 )  # fmt: skip
 RETIRED: frozenset[str] = frozenset()
 

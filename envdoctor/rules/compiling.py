@@ -57,7 +57,13 @@ def _install(host: Host | None, title: str, *packages: str) -> Fix:
     return administer(title, "system packages", f"{root}{tool} {' '.join(packages)}")
 
 
-def _headers_fix(host: Host | None, packages: Packages | None) -> Fix:
+def install_compiler(host: Host | None) -> Fix:
+    """Install a C compiler from the system."""
+    return _install(host, "Install a compiler", _packages(host, None)[0])
+
+
+def install_headers(host: Host | None, packages: Packages | None) -> Fix:
+    """Install the headers of this Python from the system; in a conda environment, see where they should be."""
     if packages and packages.environment_kind == "conda":
         return look(
             "See where this Python keeps its headers", "python3 -c 'import sysconfig as s; print(s.get_paths())'"
@@ -91,7 +97,7 @@ def python_headers_missing(
     if tools.python_headers is None:
         reason = tools.unknown.get("python_headers", "not found")
         shown = see(tools, "python_headers", "Python.h", reason)
-        fixes = (_headers_fix(host, packages),)
+        fixes = (install_headers(host, packages),)
         yield Finding("Python.h is missing: Triton and torch.compile cannot compile", "", (shown,), fixes)
 
 
@@ -117,7 +123,7 @@ def c_compiler_missing(tools: CompileTools, build: TorchBuild, host: Host | None
     _need_torch_that_compiles(build)
     if tools.c_compiler is None:
         shown = see(tools, "c_compiler", "C compiler", tools.unknown.get("c_compiler", "not found"))
-        fixes = (_install(host, "Install a compiler", _packages(host, None)[0]),)
+        fixes = (install_compiler(host),)
         yield Finding("No C compiler is here: Triton and torch.compile cannot compile", "", (shown,), fixes)
 
 

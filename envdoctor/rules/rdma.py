@@ -221,13 +221,14 @@ def memlock_limit_too_low(
             see(resources, "locked_memory_soft_kib", "limit of locked memory", f"{limit} KiB"),
             see(fabric, "infiniband", "RDMA ports that are up", name_ports(ports)),
         ),
-        fixes=_unlimited(host, resources),
+        fixes=without_lock_limit(host, resources),
         severity=None if sure else Severity.INFO,
         confidence=Confidence.LIKELY,
     )
 
 
-def _unlimited(host: Host | None, resources: Resources) -> tuple[Fix, ...]:
+def without_lock_limit(host: Host | None, resources: Resources) -> tuple[Fix, ...]:
+    """Lift the limit of locked memory: of the container, of this shell where that is allowed, of everyone."""
     if in_container(host):
         tool = "podman" if host and host.container == "podman" else "docker"
         return (start_anew("Start the container without the limit", f"{tool} run --ulimit memlock=-1 IMAGE"),)
