@@ -269,6 +269,34 @@ def test_loader_bound() -> None:
     assert 5 == len(found["loader-bound"].evidence)
 
 
+def test_a_slow_disk() -> None:
+    """On the user's own files reading takes longer than decoding; made images tell nothing of a disk."""
+    theirs = replace(cards.loader(400.0, read=90.0), made_here=False, folder="/data/train set")
+    finding = findings(replace(cards.a100(), loader=theirs))["disk-or-dataset-slow"]
+    assert "Reading a file takes 3.1 times as long as decoding it" == finding.title
+    assert "df -hT '/data/train set'" == finding.fixes[0].commands[0].shell
+    assert ("disk-or-dataset-slow",) == findings(replace(cards.a100(), loader=theirs))["loader-bound"].caused_by
+    fast = replace(cards.loader(9000.0, read=90.0), made_here=False)
+    assert Status.PASSED is status(replace(cards.a100(), loader=fast), "disk-or-dataset-slow")[0]
+    assert Status.NOT_APPLICABLE is status(cards.a100(), "disk-or-dataset-slow")[0]
+
+
+def test_a_link_that_is_narrow_while_it_copies() -> None:
+    """An idle link trains down and proves nothing; read while a benchmark copies, half the lanes are a finding."""
+    from envdoctor.facts.nvml import Gpu, GpuState
+    from envdoctor.rules.card_speed import pcie_link_degraded
+
+    idle = GpuState(
+        init_code=0, gpus=(Gpu(0, pcie_width=8, pcie_width_max=16, pcie_generation=1, pcie_generation_max=4),)
+    )
+    narrow = replace(clocks(width=8).gpus[0], pcie_width_max=16)
+    run = replace(cards.a100(), clocks=replace(clocks(), gpus=(narrow,)))
+    report = examine(of(idle, *cards.facts_of(run)), (pcie_link_degraded,))  # type: ignore[arg-type]
+    assert ["GPU 0 (NVIDIA A100-SXM4-80GB) talks over PCIe 4 x8 instead of 4 x16"] == [f.title for f in report.findings]
+    wide = examine(of(idle, *cards.facts_of(cards.a100())), (pcie_link_degraded,))  # type: ignore[arg-type]
+    assert Status.PASSED is wide.checks[0].status
+
+
 @pytest.mark.parametrize(("links", "busbw", "fires"), [(12, 235.0, False), (11, 215.0, False), (12, 180.0, True)])
 def test_all_reduce_against_the_links(links: int, busbw: float, fires: bool) -> None:
     """235 of 240 GB/s is healthy, 215 over eleven links as well; 180 over twelve is not."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from envdoctor.facts.bench import Measured
     from envdoctor.finding import Report
 
+LOADER = "loader"  # loader, loader-dali: from files to batches; read and decode are parts of it
 FLOAT32, CHANNELS, SIDE = 4, 3, 224
 
 
@@ -93,7 +94,7 @@ class Result:
 
     def _loader(self) -> float | None:
         found = self.run.loader.measured if self.run and self.run.loader else ()
-        rates = [rate_of(each).value for each in found if each.work_unit == "image"]
+        rates = [rate_of(each).value for each in found if each.name.startswith(LOADER)]
         return max((each for each in rates if each), default=None)
 
     def _copy(self) -> float | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from envdoctor.facts.bench import BenchClocks, BenchCopies, BenchDevice
 from envdoctor.facts.nvml import Gpu, GpuFabric, GpuState
-from envdoctor.finding import Finding, Severity, see
+from envdoctor.finding import Evidence, Finding, Severity, see
 from envdoctor.rule import NotApplicable, Rule, Unknown, rule
 from envdoctor.rules.nvml_cards import asked, look_at, name_of, of_card, set_as_root
 
@@ -153,7 +154,9 @@ def clocks_locked_low(state: GpuState) -> Iterator[Finding]:
 
 
 @rule(severity=Severity.WARNING, group="GPUs")
-def pcie_link_degraded(state: GpuState) -> Iterator[Finding]:
+def pcie_link_degraded(
+    state: GpuState, device: BenchDevice | None, copies: BenchCopies | None, clocks: BenchClocks | None
+) -> Iterator[Finding]:
     """A GPU's PCIe link is narrower or slower than it can be, while the card works.
 
     ## What it means
@@ -164,7 +167,7 @@ def pcie_link_degraded(state: GpuState) -> Iterator[Finding]:
 
     ## How it is detected
     NVML's current against maximum link width and generation, judged only while the card is busy: an idle link is
-    slowed down on purpose to save power.
+    slowed down on purpose to save power. "envdoctor bench --suite copies" reads it while it copies.
 
     ## What to do
     Reseat the card or its riser, look at the slot's wiring and at PCIe errors in the kernel log.
@@ -172,19 +175,45 @@ def pcie_link_degraded(state: GpuState) -> Iterator[Finding]:
     ## Sources
     https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
     """
-    slow = [gpu for gpu in asked(state, "pcie_width") if _below(gpu)]
+    copying = _while_copying(device, copies, clocks)
+    slow = [
+        gpu for gpu in asked(state, "pcie_width") if _below(gpu) and (copying is None or gpu.index != copying.index)
+    ]
     busy = [gpu for gpu in slow if (gpu.utilization_percent or 0) >= BUSY_PERCENT]
-    if slow and not busy:
-        raise Unknown("the links are below their maximum, as idle links are: ask again while the GPUs are busy")
+    if copying is not None and clocks is not None and _below(copying):
+        yield _narrow(copying, see(clocks, "gpus", "the link was read", "while copying over it"))
     for gpu in busy:
-        evidence = (
-            of_card(gpu, "pcie_width", "lanes now", f"{gpu.pcie_width} of {gpu.pcie_width_max}"),
-            of_card(gpu, "pcie_generation", "generation now", f"{gpu.pcie_generation} of {gpu.pcie_generation_max}"),
-            of_card(gpu, "utilization_percent", "the card is busy, %"),
-        )
-        now, best = f"{gpu.pcie_generation} x{gpu.pcie_width}", f"{gpu.pcie_generation_max} x{gpu.pcie_width_max}"
-        fix = look_at("Look at the slot and its errors", f"sudo lspci -vv -s {gpu.pci_address}", root=True)
-        yield Finding(f"{name_of(gpu)} talks over PCIe {now} instead of {best}", "", evidence, (fix,), str(gpu.index))
+        yield _narrow(gpu, of_card(gpu, "utilization_percent", "the card is busy, %"))
+    if slow and not busy and copying is None:
+        raise Unknown("the links are below their maximum, as idle links are: ask again while the GPUs are busy")
+
+
+def _narrow(gpu: Gpu, at_work: Evidence) -> Finding:
+    evidence = (
+        of_card(gpu, "pcie_width", "lanes now", f"{gpu.pcie_width} of {gpu.pcie_width_max}"),
+        of_card(gpu, "pcie_generation", "generation now", f"{gpu.pcie_generation} of {gpu.pcie_generation_max}"),
+        at_work,
+    )
+    now, best = f"{gpu.pcie_generation} x{gpu.pcie_width}", f"{gpu.pcie_generation_max} x{gpu.pcie_width_max}"
+    fix = look_at("Look at the slot and its errors", f"sudo lspci -vv -s {gpu.pci_address}", root=True)
+    return Finding(f"{name_of(gpu)} talks over PCIe {now} instead of {best}", "", evidence, (fix,), str(gpu.index))
+
+
+def _while_copying(device: BenchDevice | None, copies: BenchCopies | None, clocks: BenchClocks | None) -> Gpu | None:
+    """Give the measured GPU with its link as it was while a benchmark copied over it: an idle one trains down."""
+    if device is None or copies is None or not copies.measured:
+        return None
+    from envdoctor.bench.clocks import during, track_of
+
+    track = track_of(clocks, device)
+    window = during(track, min(e.began for e in copies.measured), max(e.ended for e in copies.measured))
+    if track is None or not window.pcie_width or not window.pcie_generation:
+        return None
+    return Gpu(
+        track.index, track.name, pci_address=track.pci_address, pcie_width=window.pcie_width,
+        pcie_width_max=track.pcie_width_max, pcie_generation=window.pcie_generation,
+        pcie_generation_max=track.pcie_generation_max,
+    )  # fmt: skip
 
 
 def _below(gpu: Gpu) -> bool:

@@ -115,14 +115,17 @@ def _precision(name: str) -> str:
     return {"fp32": "fp32", "tf32": "tf32"}.get(name, "amp-bf16")
 
 
-def loader(images: float, cpus: int = 64) -> BenchLoader:
+def loader(images: float, cpus: int = 64, read: float = 9000.0) -> BenchLoader:
     """Make a sweep of workers that ends at ``images`` a second."""
     sweep = ((1, 0.03), (8, 0.25), (32, 0.9), (64, 1.0))
     made = tuple(
         measured("loader", "loader", images * share, 256, "image", config={"workers": str(n), "decoder": "pil"})
         for n, share in sweep
     )
-    return BenchLoader(measured=made, made_here=True, images=2000, mean_bytes=110_000.0, cpus=cpus, shm_bytes=64 << 30)
+    parts = tuple(measured("loader", name, rate, 32, "image") for name, rate in (("read", read), ("decode", 280.0)))
+    return BenchLoader(
+        measured=(*parts, *made), made_here=True, images=2000, mean_bytes=110_000.0, cpus=cpus, shm_bytes=64 << 30
+    )
 
 
 def all_reduce(busbw: float, ranks: int = 8, **more: object) -> BenchCollectives:
