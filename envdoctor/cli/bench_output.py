@@ -48,4 +48,9 @@ def written(result: Result, format_: str, difference: Difference | None = None, 
 
         beside = "\n" + bench_diff.render(difference, **look) if difference else ""
         return bench.render(result, **look) + beside
+    if format_ == "html":
+        from envdoctor.render.bench_json import plain
+        from envdoctor.render.html import bench as page
+
+        return page.render(result.report, plain(result))
     return delivering.written(result.report, format_, **look)

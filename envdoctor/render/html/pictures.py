@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
+
+from envdoctor.render.written import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,9 +24,10 @@ SERIES = ("#010211", "#010212", "#010213", "#010214", "#010215", "#010216", "#01
 NAMES = {TEXT: "text", QUIET: "quiet", LINE: "line", **{each: f"series-{n}" for n, each in enumerate(SERIES)}}
 LOOK = {
     "font.family": "sans-serif", "font.size": 10, "text.color": TEXT, "axes.labelcolor": TEXT, "axes.edgecolor": LINE,
-    "xtick.color": QUIET, "ytick.color": TEXT, "axes.facecolor": "none",
+    "xtick.color": QUIET, "ytick.color": TEXT, "axes.facecolor": "none", "text.parse_math": False,
 }  # fmt: skip
 WIDE = 9.0
+LONGEST_LABEL = 40
 BYTES = {"fp64": 8, "fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1}
 SHAPE = re.compile(r"(\d+)x(\d+)x(\d+)")
 Document = dict[str, Any]
@@ -49,7 +53,7 @@ def roofline(document: Document) -> str:
 
 
 def _products(axes: Axes, found: list[Document], best: list[Document], color: str) -> None:
-    precision = found[0]["precision"]
+    precision = clean(found[0]["precision"], LONGEST_LABEL)
     xs = [_intensity(each) or 1.0 for each in found]
     ys = [each["value"] for each in found]
     spread = [[y - (each["q1"] or y) for y, each in zip(ys, found, strict=True)],
@@ -101,7 +105,8 @@ def ladder(document: Document) -> str:
         axes.barh(place, abs(rate - start) if not before else abs(rate - before), left=start, color=color, height=0.55)
         axes.text(max(rate, before or 0.0), place, f"  {_worth(each)}", va="center", color=TEXT)
     axes.set_yticks(range(len(rows)), [_step(each) for each in reversed(rows)])
-    axes.set_xlabel(f"{document['model']['sample'] if document['model'] else 'image'}s a second")
+    sample = document["model"]["sample"] if document["model"] else "image"
+    axes.set_xlabel(f"{clean(sample, LONGEST_LABEL)}s a second")
     axes.margins(x=0.3)
     axes.set_xlim(left=0)
     return _svg(figure, "What each change is worth")
@@ -120,7 +125,8 @@ def _rate(value: float) -> str:
 
 
 def _step(row: Document) -> str:
-    return f"{row['step']} (beside)" if row["beside"] else str(row["step"])
+    name = clean(row["step"], LONGEST_LABEL)
+    return f"{name} (beside)" if row["beside"] else name
 
 
 def ceilings(document: Document) -> str:
@@ -182,7 +188,8 @@ def _svg(figure: Figure, title: str) -> str:
     from matplotlib import rc_context
 
     out = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+    with rc_context({**LOOK, "svg.fonttype": "none", "svg.hashsalt": title}), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a sign that the font lacks: the reader's own font draws the text
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
     text = out.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
