@@ -91,6 +91,10 @@ BUILT_IN: tuple[Planned, ...] = (
         "mapped-libraries", "envdoctor_probes.mapped:mapped_libraries", "mapped_libraries", "standard", "torch",
         seconds=10.0, after_import=True,
     ),
+    Planned(
+        "kernel-answers", "envdoctor_probes.kernels:kernel_answers", "kernel_answers", "deep", "torch",
+        seconds=60.0, after_import=True,
+    ),
 )  # fmt: skip
 
 
@@ -121,9 +125,21 @@ def with_prerequisites(planned: Sequence[Planned], known: Sequence[Planned] = BU
     return (*missing, *planned)
 
 
+MODELS = {
+    "vit_b16": "ViT-B/16 at 224: 86,567,656 parameters",
+    "vit_s16": "ViT-S/16 at 224",
+    "vit_l16": "ViT-L/16 at 224",
+    "vit_ti16": "ViT-Ti/16 at 224",
+    "bert_base": "BERT base with its masked-word head, 512 tokens (128 on a CPU)",
+    "llama_block": "one block of a Llama 3 8B, 2048 tokens (128 on a CPU)",
+    "resnet50": "ResNet-50, from the target's torchvision or timm",
+    "swin_t": "Swin-T, from the target's torchvision or timm",
+    "convnext_t": "ConvNeXt-T, from the target's torchvision or timm",
+}
 SUITES = ("gemm", "memory", "copies", "attention", "model", "ladder", "loader", "collectives", "host")
 DEFAULT_SUITES = ("gemm", "memory", "copies", "attention", "model", "ladder")
-BUDGETS = {"quick": 55.0, "default": 230.0, "full": 840.0}  # seconds for all suites together
+# Seconds of measuring for all suites together; importing, starting CUDA and making models come on top.
+BUDGETS = {"quick": 40.0, "default": 190.0, "full": 780.0}
 _WEIGHTS = {
     "gemm": 4.0, "memory": 1.0, "copies": 1.0, "attention": 2.0, "model": 4.0, "ladder": 8.0, "loader": 3.0,
     "collectives": 3.0, "host": 1.0,

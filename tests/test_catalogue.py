@@ -97,8 +97,9 @@ def test_plan_and_the_tuple_of_probes_agree() -> None:
     """PROBES lists exactly what the doctor plans, each name and fact once."""
     from envdoctor_probes import PROBES
 
-    assert sorted(PROBES) == sorted(each.where for each in plan.BUILT_IN)
-    assert len(plan.BUILT_IN) == len({p.name for p in plan.BUILT_IN}) == len({p.fact for p in plan.BUILT_IN})
+    planned = (*plan.BUILT_IN, *plan.bench(plan.SUITES))
+    assert sorted(PROBES) == sorted(each.where for each in planned)
+    assert len(planned) == len({p.name for p in planned}) == len({p.fact for p in planned})
 
 
 @pytest.mark.parametrize("name", envdoctor.__all__)

@@ -28,7 +28,7 @@ class Measured:
     ``seconds`` holds one entry a sample, each of *one* operation: where ``repeats`` operations were timed together,
     their mean. ``dispatch_seconds`` is the host's time until the call returns, ``wall_seconds`` until the device is
     done; both come from operations that were synchronised one by one, ``seconds`` from an unbroken stream of them.
-    ``work`` is what one operation does, in ``work_unit`` (flop, byte, image, sequence, call).
+    ``work`` is what one operation does, in ``work_unit`` (flop, byte, call; image, sequence or sample for a step).
     ``correct``: whether the result agreed with the reference; ``rms_error`` is relative to the reference's own rms.
     """
 
@@ -136,11 +136,11 @@ class BenchAttention(Fact):
 
 @dataclass(frozen=True)
 class BenchModel(Fact):
-    """One block, the model and its training step. FLOPs are per sample (image or sequence): 1 MAC is 2 FLOP."""
+    """One block, the model and its training step. FLOPs are of one sample (image, sequence): 1 MAC is 2 FLOP."""
 
     model: Optional[str] = read_from("--model")
     origin: Optional[str] = read_from("--model")  # own, torchvision, timm, yours
-    sample: str = read_from("--model", "image")  # image or sequence
+    sample: str = read_from("--model", "image")  # image, sequence, sample
     batch: Optional[int] = read_from("--batch")
     tokens: Optional[int] = read_from("the model")
     parameters: Optional[int] = read_from("the model")

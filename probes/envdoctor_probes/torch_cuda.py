@@ -26,7 +26,7 @@ def torch_cuda(context: Context) -> TorchCuda:
 def ask_torch(torch: Any, context: Context) -> TorchCuda:
     """Ask this torch module; a CUDA build is asked only where that cannot create a device node."""
     arches = _arch_list(torch)
-    closed = _closed(torch, context)
+    closed = why_not_asked(torch, context)
     if closed:
         why = f"not asked: {closed}"
         unasked = dict.fromkeys(("device_count", "error", "device_names", "capabilities", "seconds"), why)
@@ -44,7 +44,7 @@ def ask_torch(torch: Any, context: Context) -> TorchCuda:
     return TorchCuda(arch_list=arches, warnings=told, unknown=unknown, **values)
 
 
-def _closed(torch: Any, context: Context) -> Optional[str]:
+def why_not_asked(torch: Any, context: Context) -> Optional[str]:
     """Say why torch must not be asked: started as root, libcuda and NVML create device nodes that are not there."""
     if getattr(torch.version, "cuda", None) is None:
         return None
