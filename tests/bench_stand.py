@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import importlib.util
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -27,9 +29,39 @@ SECONDS = dict.fromkeys(plan.SUITES, 4.0)
 
 
 @pytest.fixture
-def no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the process of the tests from limiting its own memory."""
+def no_limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep the process of the tests from limiting its own memory, and from waiting for threads of a busy machine."""
+    import torch
+
     monkeypatch.setattr("envdoctor_probes.bench.host_memory.limit_data", lambda _bytes: None)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def tiny_model(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Have every suite measure a ViT that takes a moment, whatever model is asked for; gives its recipe."""
+    recipe = tiny()
+    for name in ("model", "ladder", "host"):
+        monkeypatch.setattr(f"envdoctor_probes.bench.{name}.find", lambda *_, **__: recipe)
+    return recipe
+
+
+def tiny() -> Any:
+    """Give a ViT of 32 x 32 pixels, two blocks and four tokens and one."""
+    import torch
+    from envdoctor_probes.bench import recipes, vit
+
+    made = recipes.find(torch, "vit_ti16", on_gpu=False)
+    return dataclasses.replace(
+        made,
+        make=lambda: vit.vit(torch, width=24, depth=2, heads=2, size=32),
+        feed=lambda batch: ((torch.randn(batch, 3, 32, 32),), torch.randint(0, 1000, (batch,))),
+        feed_block=lambda batch: torch.randn(batch, 5, 24),
+        make_block=lambda: vit.block_class(torch)(24, 2),
+    )
 
 
 def context(heard: list[Any] | None = None, **options: Any) -> Context:
@@ -50,6 +82,7 @@ def through_the_engine(*suites: str, timeout: float = 240.0, progress: Any = Non
     seconds = options.pop("seconds", dict.fromkeys(suites, 4.0))
     options = {"device": "cpu", "seconds": seconds, **options}
     planned = plan.bench(suites, seconds)
+    patient.setdefault("environ", {**os.environ, "OMP_NUM_THREADS": "1"})
     asked = Patient(options={"bench": options}, **patient)
     return collect(asked, planned, timeout=timeout, level="deep", progress=progress, kinds=snapshot.with_bench())
 

@@ -15,7 +15,7 @@ from envdoctor_probes.bench.wanted import Wanted
 from envdoctor_probes.bench.yours import Unusable
 
 from envdoctor.probe import NotThere
-from tests.bench_stand import NEEDS_TORCH, no_limit, run
+from tests.bench_stand import NEEDS_TORCH, no_limit, run, tiny
 
 pytestmark = [*NEEDS_TORCH, pytest.mark.usefixtures("no_limit")]
 __all__ = ["no_limit"]
@@ -169,17 +169,6 @@ def cpu() -> Any:
     from envdoctor_probes.bench.place import Cpu
 
     return Cpu(torch, torch.device("cpu"), 4 << 30)
-
-
-def tiny() -> Recipe:
-    """Give a ViT that takes a moment."""
-    import torch
-
-    made = find(torch, "vit_ti16", on_gpu=False)
-    small: dict[str, Any] = {"width": 24, "depth": 2, "heads": 2}
-    from dataclasses import replace
-
-    return replace(made, make=lambda: vit.vit(torch, **small))
 
 
 CHANGES: list[dict[str, Any]] = [
