@@ -30,6 +30,8 @@ FORMATS = {
 OF_FLEETS = {
     "terminal": "envdoctor.render.terminal.fleet:render",
     "json": "envdoctor.render.fleet_json:render",
+    "html": "envdoctor.render.html.fleet:render",
+    "prometheus": "envdoctor.render.fleet_prometheus:render",
 }
 # Formats made to be shown to strangers: they get the report without what names people and machines.
 SHARED = frozenset({"markdown"})
