@@ -5,6 +5,7 @@ Needs the extra ``html`` (Jinja2). Everything of a report is text in it: autoesc
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ def page(template: str, **values: Any) -> str:
     return text.encode("utf-8", "backslashreplace").decode() + "\n"
 
 
+@functools.cache
 def environment() -> Environment:
     """Give Jinja2 with autoescape on, undefined names as errors, and our filters."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
