@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from envdoctor.gate.collector import without_collections
-from envdoctor.gate.memory import Memory, is_place, place
-from envdoctor.gate.refusal import COUNTED, objection, refused
+from envdoctor.gate.memory import Memory, is_place
+from envdoctor.gate.memory import place as placed
+from envdoctor.gate.refusal import COUNTED, objection
+from envdoctor.gate.standing import in_a_group, place
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
-    from envdoctor.gate.asked import Asked
     from envdoctor.gate.cleared import Cleared
 
 
@@ -50,9 +50,10 @@ def preflight(
     """
     with without_collections():
         how = {"level": level, "budget_seconds": budget_seconds, "ignore": ignore, "sync": sync_timeout_seconds}
-        memory = Memory(place(cache), require=require, **how) if is_place(cache) else None
+        memory = Memory(placed(cache), require=require, **how) if is_place(cache) else None
         kept = _kept(memory, fail_on)
-        if kept is not None:
+        here = place()
+        if kept is not None and here is None and not in_a_group():
             return kept
         from envdoctor.gate.asked import checked
 
@@ -60,7 +61,9 @@ def preflight(
             require, level=level, budget_seconds=budget_seconds, fail_on=fail_on, ignore=ignore, cache=cache,
             sync_timeout_seconds=sync_timeout_seconds,
         )  # fmt: skip
-        return _looked(asked, memory)
+        from envdoctor.gate.call import Call
+
+        return Call(asked, memory, kept, here).verdict()
 
 
 def _kept(memory: Memory | None, fail_on: Any) -> Cleared | None:
@@ -69,18 +72,3 @@ def _kept(memory: Memory | None, fail_on: Any) -> Cleared | None:
         return None
     report = memory.recall()
     return None if report is None or objection(report, fail_on) else report
-
-
-def _looked(asked: Asked, memory: Memory | None) -> Cleared:
-    """Look at the machine, keep the verdict where that was asked for, and refuse the run if it must be."""
-    from envdoctor.gate.looking import Look
-
-    look = Look(asked)
-    report = look.judge(look.snapshot())
-    if memory is not None:
-        memory.remember(report, look.rules)
-        report = replace(report, notes=(*report.notes, *memory.notes))
-    found = objection(report, asked.fail_on)
-    if found:
-        raise refused(report, found)
-    return report
