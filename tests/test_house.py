@@ -49,6 +49,7 @@ ARROWS: dict[str, set[str] | None] = {
     "diagnose": {"facts", "finding", "outcome", "plan", "rule", "rules", "selection", "snapshot", "testimony"},
     "ledger": {"facts", "snapshot"},
     "running": set(),
+    "whatif": {"facts", "finding", "knowledge", "outcome", "snapshot"},
     "readers": {"facts", "knowledge", "outcome", "snapshot"},
     "rewrite": {"facts", "finding", "outcome", "snapshot"},
     "compare": {"facts", "finding", "snapshot"},

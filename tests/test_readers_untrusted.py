@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envdoctor import diagnose, readers, render
+from envdoctor import diagnose, readers, render, whatif
 from envdoctor.readers import cleaning
 from tests.damage import WHOLE
 from tests.pasted_facts import NAMES, paste, told
@@ -29,7 +29,7 @@ RUNS = (
     " ", "\t", "a", "0", "-", "=", "|", ".", ":", "<", "&", "[", "(", "/", ">", "`", "_", "a ", "a.", "0.", "a: ", " :",
     "| ", "-=", "> ", "a-b_", "GPU 0: ", "[pip3] a", "[conda] a 1 ", "OS: ", "\x1b[", "<!--", "<br", "https://a", '"',
     "' ", "a==1;", "CUDA Version: ", "NVIDIA-SMI ", "sm_80 ", "+cu", "pip install ", "FROM a ", "\\ ", "A=", "name = ",
-    "\u00e9", "\u200b",
+    "\u00e9", "\u200b", "a.", "[a.", "{a=", "[[a]]\n", "a=1\n", "['", '"""',
 )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def patterns_end() -> None:
     """Search with every pattern in lines of the greatest length."""
     for pattern in map(re.compile, patterns()):
         for run in RUNS:
-            for text in (run * cleaning.MOST_LINE, f"{run * cleaning.MOST_LINE}!\\n"):
+            for text in (run * cleaning.MOST_LINE, f"{run * cleaning.MOST_LINE}!\n"):
                 pattern.search(text[: cleaning.MOST_LINE])
     print("ended")
 
@@ -108,8 +108,10 @@ def texts_end() -> None:
     """Read 100 kB of every run: in one line, in many, and after the first lines of a real report."""
     for run in RUNS:
         text = (run * 100_000)[:100_000]
-        lines = "\\n".join(text[n : n + 1900] for n in range(0, len(text), 1900))
-        for each in (text, lines, f"{paste('collect_env-2.3')[:600]}\\n{lines}", run.join(["\\n"] * 20_000)):
+        lines = "\n".join(text[n : n + 1900] for n in range(0, len(text), 1900))
+        begun = (paste("collect_env-2.3")[:600], '[[package]]\nname = "a"', "[project]", "FROM a\nRUN b")
+        begun = (*begun, "channels:\ndependencies:\n- a")
+        for each in (text, lines, *(f"{first}\n{lines[:20_000]}" for first in begun), run.join(["\n"] * 20_000)):
             readers.parse(each, source="a text")
     print("ended")
 
@@ -124,7 +126,8 @@ def test_more_than_the_limit_is_not_read() -> None:
 
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=400)
-WHOLES = [paste(name) for name in NAMES]
+WISHES = sorted((Path(__file__).parent / "wanted").iterdir())
+WHOLES = [*(paste(name) for name in NAMES), *(file.read_text(encoding="utf-8") for file in WISHES)]
 LINES = [line for whole in WHOLES for line in whole.split("\n")]
 PIECE = st.one_of(TEXT, st.sampled_from(WHOLES), st.sampled_from(LINES))
 
@@ -138,7 +141,7 @@ def test_whatever_is_pasted_is_read_and_judged(pieces: list[str], kind: str, cut
         found = readers.read(text, source="a text")
     except readers.NotRecognised:
         return
-    report = diagnose.examine(found)
+    report = whatif.reworded(diagnose.examine(whatif.project(found)))
     assert [] == [f"{each.id}: {each.reason}" for each in report.checks if "the rule itself failed" in each.reason]
 
 

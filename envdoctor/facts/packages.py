@@ -52,6 +52,9 @@ class Packages(Fact):
     has_uv: Optional[bool] = read_from("pyvenv.cfg uv, PATH")
     path: Tuple[str, ...] = read_from("sys.path", (), private=True)
     externally_managed: Optional[bool] = read_from("EXTERNALLY-MANAGED beside the standard library")
+    # Not installed yet: the file that asks for them, and how that file is changed (requirements, uv, poetry, conda, …).
+    planned_in: Optional[str] = read_from("the given file")
+    planned_kind: Optional[str] = read_from("the given file")
     lock_file: Optional[str] = read_from("poetry.lock, uv.lock or pdm.lock in the working directory", private=True)
 
     def find(self, name: str) -> Optional[Distribution]:

@@ -40,6 +40,27 @@ class Requirement:
     url: str = ""  # a wheel or repository named directly
     kind: str = "pip"  # pip, conda, system
     source: str = ""  # "requirements.txt line 3"
+    index: str = ""  # where this one would come from, when the file says it of this one
+    index_beside: bool = False  # that index is asked beside PyPI, not in its place
+    wheels: Tuple[str, ...] = ()  # tags of the wheels that a lock file names: "cp312-cp312-manylinux_2_28_x86_64"
+    has_sdist: Optional[bool] = None  # whether it names a source distribution too
+
+
+@dataclass(frozen=True)
+class Unresolved:
+    """What was asked for and does not exist for this place: as an installer would say.
+
+    ``lack``: python (no wheel for this Python), variant (not on that index), platform (no wheel for this system),
+    prebuilt (a source distribution alone: it would be compiled here).
+    """
+
+    name: str = ""
+    asked: str = ""  # "==2.1.0"
+    lack: str = ""
+    words: str = ""
+    offered: str = ""  # what there is instead, in words
+    source: str = ""  # where it is asked for
+    known_by: str = ""  # where it is read that there is none
 
 
 @dataclass(frozen=True)
@@ -53,6 +74,11 @@ class Wanted(Fact):
     python: Optional[str] = read_from("the given file")
     variables: Tuple[Variable, ...] = read_from("ENV lines", ())
     locked: bool = read_from("the given file", False)
+    files: Tuple[str, ...] = read_from("the given file", ())  # the files themselves, by name
+    kinds: Tuple[str, ...] = read_from("the given file", ())  # requirements, pyproject, lock, conda, dockerfile
+    tools: Tuple[str, ...] = read_from("the given file", ())  # uv, poetry, pdm: whose file it is
+    unresolved: Tuple[Unresolved, ...] = read_from("the tables of releases, the lock's own wheels", ())
+    replaces_index: Optional[bool] = read_from("--index-url", None)  # the indexes are used in place of PyPI
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ class Image:
     cudnn: str
     nccl: str
     source: str
+    python: str = ""
 
     @property
     def torch_minor(self) -> Version:
@@ -45,7 +46,9 @@ class Image:
 def images() -> tuple[Image, ...]:
     """Give the images of the table, the newest first."""
     found = [
-        Image(row["tag"], cuda_minor(row["cuda"]), row["pytorch"], row["cudnn"], row["nccl"], row["source"])
+        Image(
+            row["tag"], cuda_minor(row["cuda"]), row["pytorch"], row["cudnn"], row["nccl"], row["source"], row["python"]
+        )
         for row in rows("ngc_pytorch.csv")
     ]
     return tuple(sorted(found, key=lambda each: numbers(each.tag) or (), reverse=True))

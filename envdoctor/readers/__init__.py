@@ -14,12 +14,15 @@ from envdoctor.facts.text import NOT_CARRIED, ErrorText, Pasted, Wanted
 from envdoctor.outcome import Got
 from envdoctor.readers import (
     collect_env,
+    conda_environment,
     dockerfile,
     error_text,
     issue_form,
+    locks,
     nvidia_smi_query,
     nvidia_smi_table,
     package_lists,
+    pyproject,
     requirements,
     sglang_env,
     single_lines,
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from envdoctor.readers.reading import Reading
 
 REPORTS = (collect_env, sglang_env, nvidia_smi_table, nvidia_smi_query, package_lists, issue_form, single_lines)
+WANTS = (dockerfile, locks, pyproject, conda_environment)  # what would be installed; requirements know their name too
 FORMATS = (
     "an envdoctor snapshot or report (JSON)", "python -m torch.utils.collect_env",
     "vLLM's and sglang's environment reports",
@@ -87,9 +91,10 @@ def parse(text: str | bytes, *, source: str) -> Text:
 
 
 def _readings(lines: tuple[str, ...], source: str) -> Iterator[Reading]:
-    if dockerfile.recognises(lines):
-        yield dockerfile.read(lines, source)
-        return
+    for wants in WANTS:
+        if wants.recognises(lines):
+            yield wants.read(lines, source)
+            return
     if requirements.recognises(lines, source):
         yield requirements.read(lines, source)
         return

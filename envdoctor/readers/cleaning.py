@@ -20,7 +20,6 @@ _BREAKS = re.compile(r"<(?:br|/?p|/?div|/?li|/?pre|/?tr) ?/?>", re.IGNORECASE)
 _TAGS = re.compile(
     r"</?(?:details|summary|code|b|i|em|strong|span|ul|ol|table|tbody|td|th|sub|sup)(?: [^<>]{0,200})?>", re.IGNORECASE
 )
-_COMMENT = re.compile(r"<!--.{0,2000}?-->")
 _QUOTES = re.compile(r"^ {0,3}(?:> ?){1,8}")
 _FENCE = re.compile(r"^\s{0,8}(?:```|~~~)[\w+-]{0,20}(?: [\w-]{1,40})?\s*$")
 _INLINE_FENCE = re.compile(r"^\s{0,8}```(?:text|shell|bash|console|sh|python)?(?=\s{0,8}\S)|```\s*$")
@@ -66,7 +65,14 @@ def _untagged(lines: list[str]) -> list[str]:
     if not any("<" in line for line in lines):
         return lines
     split = [part for line in lines for part in (_broken(line) if "<" in line else (line,))]
-    return [_TAGS.sub("", _COMMENT.sub("", line)).rstrip() if "<" in line else line for line in split]
+    return [_TAGS.sub("", _uncommented(line)).rstrip() if "<" in line else line for line in split]
+
+
+def _uncommented(line: str) -> str:
+    """Take out what a page does not show."""
+    while (start := line.find("<!--")) >= 0 and (end := line.find("-->", start)) >= 0:
+        line = line[:start] + line[end + 3 :]
+    return line
 
 
 def _broken(line: str) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from envdoctor.facts.packages import Distribution, Packages
-from envdoctor.facts.text import ErrorText, Pasted
+from envdoctor.facts.text import ErrorText, Pasted, Wanted
 from envdoctor.facts.torch import TorchBuild
 from envdoctor.readers.versions import cuda_of_tag, number, rocm_of_tag
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from envdoctor.facts import Fact
 
 EMPTY = (None, "", (), 0)
-GATHERED = (ErrorText, Pasted)  # facts whose lists are put one after the other
+GATHERED = (ErrorText, Pasted, Wanted)  # facts whose lists are put one after the other
 
 
 def merged(facts: Iterable[Fact]) -> dict[type[Fact], Fact]:

@@ -13,6 +13,7 @@ from envdoctor.knowledge.torch import companions_for, cuda_of, release, releases
 from envdoctor.remedy.driver import install_driver
 from envdoctor.remedy.installer import NEW_VENV, Installer, belongs_to_the_system, from_conda, installer_for, quoted
 from envdoctor.remedy.wheels import INDEX, Wheel, torch_wheel
+from envdoctor.remedy.written import take_python
 
 if TYPE_CHECKING:
     from envdoctor.facts.host import Host
@@ -65,7 +66,8 @@ def torch_specs(packages: Packages, wheel: Wheel) -> tuple[str, ...]:
 
     Over another build of the same release the variant is part of the version, or nothing would be installed.
     """
-    tag = f"+{wheel.variant}" if _same_release(packages.version("torch"), wheel.torch) else ""
+    again = _same_release(packages.version("torch"), wheel.torch)
+    tag = f"+{wheel.variant}" if again or packages.planned_in else ""
     pairs = companions_for(wheel.torch)
     beside = tuple(f"{name}=={pairs[name]}{tag}" for name in pairs if packages.find(name))
     return (f"torch=={wheel.torch}{tag}", *beside)
@@ -80,7 +82,7 @@ def _same_release(have: str | None, wanted: Version) -> bool:
 
 def change_torch(packages: Packages, wheel: Wheel | None, *, title: str = "") -> tuple[Fix, ...]:
     """Give the ways to put this wheel in: pip's or uv's, and conda's own where conda brought torch. None: no wheel."""
-    if from_conda(packages):
+    if from_conda(packages) and not packages.planned_in:
         return (_by_conda(packages, wheel), *((_in_a_new_environment(packages, wheel),) if wheel else ()))
     if wheel is None:
         return ()
@@ -105,11 +107,14 @@ def another_python(packages: Packages, torch: str | None = None) -> Fix:
     row = (release(Version(torch)) if torch else None) or releases()[0]
     low, high = row.python_min, row.python_max
     python = f"{high[0]}.{max(low[1], high[1] - 2)}"  # companions are slow to follow the newest Python
+    title = f"Take a Python that torch supports, such as {python}, in an environment of its own"
+    if packages.planned_in:
+        command = take_python(packages.planned_in, packages.planned_kind or "", python)
+        return Fix(title, (command,), Safety.DISRUPTIVE, _name_of(packages))
     if packages.environment_kind == "conda":
         command = quoted(("conda", "create", "--name", "torch"), (f"python={python}",))
     else:
         command = quoted(("uv", "venv", "--python", python, NEW_VENV))
-    title = f"Take a Python that torch supports, such as {python}, in an environment of its own"
     return Fix(title, (command,), Safety.DISRUPTIVE, "a new environment; this one stays as it is")
 
 
@@ -154,7 +159,7 @@ def install_plain(packages: Packages, spec: str, *, title: str = "") -> Fix:
     """Install one package that is not PyTorch's, by conda where conda brought the one that is there."""
     name = spec.rstrip("0123456789.,*<>=!~ ")
     have = packages.find(name)
-    if have is None or have.source != "conda":
+    if have is None or have.source != "conda" or packages.planned_in:
         return install(packages, (spec,), title=title)
     where = ("--prefix", packages.prefix) if packages.prefix else ()
     command = quoted(("conda", "install", *where), (spec,))
@@ -165,11 +170,20 @@ def _before(installer: Installer) -> tuple[Command, ...]:
     return tuple(quoted(argv) for argv in installer.before)
 
 
+def _name_of(packages: Packages) -> str:
+    """Name the file that would be changed, where nothing is installed yet."""
+    return (packages.planned_in or "").replace("\\", "/").rpartition("/")[2]
+
+
 def _safety(packages: Packages) -> Safety:
+    if packages.planned_in:
+        return Safety.DISRUPTIVE
     return Safety.SAFE if packages.environment_kind in {"venv", "conda"} else Safety.DISRUPTIVE
 
 
 def _changes(packages: Packages) -> str:
+    if packages.planned_in:
+        return f"{_name_of(packages)}; nothing that is installed"
     if belongs_to_the_system(packages):
         return f"a new virtual environment in {NEW_VENV}; the system's Python stays as it is"
     where = "this environment only, undoable" if _safety(packages) is Safety.SAFE else "this Python's own packages"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from envdoctor.finding import Command
+from envdoctor.remedy.written import leave_out, write
 
 if TYPE_CHECKING:
     from envdoctor.facts.packages import Packages
@@ -21,12 +22,14 @@ class Installer:
     """``kind`` is uv or pip; ``python`` the interpreter it installs into; ``before`` what must run first.
 
     ``elsewhere``: not this environment but a new one, because this one belongs to the operating system.
+    ``planned``: the file that asks for the packages, where none is installed yet; ``kind`` says how it is changed.
     """
 
     kind: str
     python: str
     before: tuple[tuple[str, ...], ...] = ()
     elsewhere: bool = False
+    planned: str = ""
 
     def install(
         self,
@@ -38,6 +41,8 @@ class Installer:
         flags: tuple[str, ...] = (),
     ) -> Command:
         """Install ``specs``; ``again`` (``AGAIN`` or ``OVER``) even what is there, ``alone`` without dependencies."""
+        if self.planned:
+            return write(self.planned, self.kind, specs, index)
         if self.kind == "uv":
             start = ("uv", "pip", "install", "--python", self.python, *(("--reinstall",) if again else ()))
         else:
@@ -47,6 +52,8 @@ class Installer:
 
     def uninstall(self, names: tuple[str, ...]) -> Command:
         """Remove distributions by name."""
+        if self.planned:
+            return leave_out(self.planned, self.kind, names)
         if self.kind == "uv":
             return quoted(("uv", "pip", "uninstall", "--python", self.python), names)
         return quoted((self.python, "-m", "pip", "uninstall", "-y"), names)
@@ -66,6 +73,8 @@ def _in_quotes(text: str) -> str:
 def installer_for(packages: Packages) -> Installer:
     """Choose the installer that works in this environment."""
     python = packages.executable or "python"
+    if packages.planned_in:
+        return Installer(packages.planned_kind or "requirements", python, planned=packages.planned_in)
     if belongs_to_the_system(packages):
         create = (packages.executable or "python3", "-m", "venv", NEW_VENV)
         return Installer("pip", f"{NEW_VENV}/bin/python", (create,), elsewhere=True)

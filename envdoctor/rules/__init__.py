@@ -20,7 +20,7 @@ MODULES = (
     "card_health", "card_speed", "card_use", "library_search", "cudnn", "library_copies", "system_libraries",
     "torch", "torch_files", "torch_copies", "torch_pins", "torch_import",
     "packages", "companions", "companion_gpus", "ptxas", "conda_channels", "companion_cuda", "companion_systems",
-    "extensions", "mixtures", "interpreter",
+    "extensions", "mixtures", "interpreter", "asked_for",
     "driver_state", "gpu_kinds", "arch_horizon", "peers", "rdma", "nccl", "building",
     "containers", "ngc", "wsl", "limits", "numa", "threads", "debug_settings", "variable_names", "variable_values",
     "switched_off", "allocator", "compiling",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from packaging.version import Version
 
 from envdoctor.facts.packages import Packages
+from envdoctor.facts.text import Unresolved, Wanted
 from envdoctor.facts.torch import TorchBuild, TorchPath
-from envdoctor.finding import Confidence, Evidence, Finding, Severity, see
+from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
 from envdoctor.knowledge.torch import numbers, python_support, releases
 from envdoctor.remedy import repair
 from envdoctor.remedy.install import another_python
@@ -21,7 +23,9 @@ FIRST_TORCH_WITH_COMPILE = Version("2.0")
 
 
 @rule(severity=Severity.ERROR, group="packages")
-def python_unsupported(packages: Packages, build: TorchBuild | None, path: TorchPath | None) -> Iterator[Finding]:
+def python_unsupported(
+    packages: Packages, build: TorchBuild | None, path: TorchPath | None, wanted: Wanted | None
+) -> Iterator[Finding]:
     """This Python is not one that this torch supports.
 
     ## What it means
@@ -35,7 +39,7 @@ def python_unsupported(packages: Packages, build: TorchBuild | None, path: Torch
     ## How it is detected
     The Python tag of torch's wheel against this interpreter; where torch is missing, the releases that have wheels for
     it; and the first release that supports it without reserve. A Python that is supported as an experiment only is a
-    warning: plain training works.
+    warning: plain training works. Of a requirements file the releases that it allows are held against the Python.
 
     ## What to do
     Take a Python that the release supports, or a release that supports this Python.
@@ -44,6 +48,9 @@ def python_unsupported(packages: Packages, build: TorchBuild | None, path: Torch
     https://github.com/pytorch/pytorch/blob/main/RELEASE.md
     """
     python = str(known(packages, "python_version"))
+    if lacking := [each for each in (wanted.unresolved if wanted else ()) if each.lack == "python"]:
+        yield from (_asked_for(each, packages) for each in lacking)
+        return
     if path and not [each for each in path.found if each not in path.namespaces]:
         yield from _no_wheel(packages, python)
         return
@@ -59,6 +66,15 @@ def python_unsupported(packages: Packages, build: TorchBuild | None, path: Torch
 
 def _python(packages: Packages) -> Evidence:
     return see(packages, "python_version", "this Python")
+
+
+def _asked_for(each: Unresolved, packages: Packages) -> Finding:
+    """Say of a file that it asks for a torch that was never made for the Python it would be installed into."""
+    asked = Evidence("wanted.requirements", f"{each.name}{each.asked}", each.source, "file", "asked for")
+    offered = Evidence("knowledge.torch_releases", each.offered, each.known_by, "", "there is")
+    release = re.search(r"torch (\d[\d.]*\d)", each.offered)
+    fixes = (another_python(packages, release[1] if release else None),)
+    return Finding(each.words[:1].upper() + each.words[1:], evidence=(asked, _python(packages), offered), fixes=fixes)
 
 
 def _no_wheel(packages: Packages, python: str) -> Iterator[Finding]:
@@ -88,10 +104,15 @@ def _experiment(packages: Packages, build: TorchBuild | None, python: str) -> It
             _python(packages),
             Evidence("knowledge.ecosystem", f"torch{row.torch}", row.source, label=f"Python {row.version} needs"),
         ),
-        (*fit_torch(packages, row.torch, build), another_python(packages, str(parsed(str(torch), "torch")))),
+        (*_first(fit_torch(packages, row.torch, build)), another_python(packages, str(parsed(str(torch), "torch")))),
         severity=Severity.WARNING,
         confidence=Confidence.LIKELY,
     )
+
+
+def _first(fixes: tuple[Fix, ...]) -> tuple[Fix, ...]:
+    """Word what is elsewhere the second way out as the first one."""
+    return tuple(replace(each, title=each.title.replace("Or install", "Install", 1)) for each in fixes)
 
 
 RULES = (python_unsupported,)
