@@ -218,7 +218,7 @@ def test_a_lock_made_for_other_systems() -> None:
 
 def test_an_image_that_needs_a_newer_driver() -> None:
     """NVIDIA's images by their table, plain CUDA images by their tag; the host's working driver proves nothing."""
-    old = machine("535.183.01", "12.2", "NVIDIA A100-SXM4-80GB", "8.0")
+    old = machine("535.183.01", "12.2", "NVIDIA GeForce RTX 3090", "8.6")
     report = judged("FROM nvcr.io/nvidia/pytorch:25.09-py3\nCMD x\n", "Dockerfile", old)
     found = counted(report)["ngc-image-needs-newer-driver"]
     assert "With Dockerfile: The image 25.09 needs a newer driver: it is built for CUDA 13.0" == found.title
@@ -226,6 +226,16 @@ def test_an_image_that_needs_a_newer_driver() -> None:
     plain = judged("FROM nvidia/cuda:13.0.1-devel-ubuntu24.04\nCMD x\n", "Dockerfile", old)
     assert "nvidia/cuda:13.0.1-devel-ubuntu24.04" in counted(plain)["ngc-image-needs-newer-driver"].title
     assert {} == counted(judged("FROM nvcr.io/nvidia/pytorch:25.09-py3\nCMD x\n", "Dockerfile"))
+
+
+@pytest.mark.parametrize("image", ["nvcr.io/nvidia/pytorch:25.09-py3", "nvidia/cuda:13.0.1-runtime-ubuntu24.04"])
+def test_the_compatibility_libraries_of_an_image_serve_data_centre_cards(image: str) -> None:
+    """NVIDIA's images bring them along: an older driver runs the image, and torch in it."""
+    old = machine("535.183.01", "12.2", "NVIDIA A100-SXM4-80GB", "8.0")
+    run = "" if "pytorch" in image else f"RUN pip install torch==2.9.0 --index-url {INDEX}/cu130\n"
+    assert {} == counted(judged(f"FROM {image}\n{run}CMD x\n", "Dockerfile", old))
+    over = judged("FROM python:3.12\nRUN pip install torch==2.12.0\n", "Dockerfile", old)
+    assert "driver-too-old-for-cuda-build" in counted(over)
 
 
 def test_torch_over_nvidias_image() -> None:

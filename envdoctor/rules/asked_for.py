@@ -21,7 +21,7 @@ from envdoctor.rule import NotApplicable, rule
 
 @rule(severity=Severity.ERROR, group="packages", explained_by=("python-unsupported",))
 def wheel_unavailable(
-    wanted: Wanted,
+    wanted: Wanted | None,
     packages: Packages | None,
     build: TorchBuild | None,
     host: Host | None,
@@ -50,9 +50,9 @@ def wheel_unavailable(
     https://github.com/Dao-AILab/flash-attention/releases
     https://pytorch.org/get-started/previous-versions/
     """
+    if wanted is None or not wanted.requirements:
+        raise NotApplicable("no file of what would be installed is given")
     lacking = [each for each in wanted.unresolved if each.lack != "python"]
-    if not lacking and not wanted.requirements:
-        raise NotApplicable("nothing is asked for")
     fit = machine_of(packages, host, driver=driver, smi=smi, module=module)
     for each in lacking:
         compiles = each.lack == "prebuilt"

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from envdoctor.facts import Fact, key_of
-from envdoctor.facts.driver import CudaDriver, CudaRuntime
+from envdoctor.facts.driver import CudaDriver, CudaRuntime, KernelModule, NvidiaSmi
 from envdoctor.facts.host import Environment, Host
 from envdoctor.facts.job import Job
 from envdoctor.facts.libraries import Extensions, Libraries, MappedLibraries, Toolkit
@@ -25,6 +25,8 @@ from envdoctor.facts.torch import (
     TorchPath,
     TorchSettings,
 )
+from envdoctor.knowledge.cuda import compat_status, dotted, numbers
+from envdoctor.knowledge.gpus import is_consumer
 from envdoctor.outcome import Absent, Got
 from envdoctor.snapshot import ProbeResult
 from envdoctor.whatif import conda_choice, images, torch_choice
@@ -105,10 +107,27 @@ def _of_container(wanted: Wanted, snapshot: Snapshot) -> list[Fact]:
         found.append(
             replace(host, container="docker", libc=libc, os_id=None, os_version=None, unknown={**host.unknown, **why})
         )
-    if (driver := snapshot.get(CudaDriver)) and driver.init_code == 0:
-        # That CUDA starts on the host does not show that it starts in the image.
-        found.append(replace(driver, init_code=None, unknown={**driver.unknown, "init_code": NOT_YET}))
-    return found
+    return [*found, *_driver_in(base, snapshot)]
+
+
+def _driver_in(base: str, snapshot: Snapshot) -> list[Fact]:
+    """Give libcuda's answer as it would be in the container: by the image's compatibility libraries where they serve.
+
+    That CUDA starts on the host does not show that it starts in the image.
+    """
+    driver, smi = snapshot.get(CudaDriver), snapshot.get(NvidiaSmi)
+    module = snapshot.get(KernelModule)
+    version = numbers((module.version if module else None) or (smi.driver_version if smi else None))
+    cards = {each.name for fact in (driver and driver.devices, smi and smi.gpus) for each in fact or ()}
+    cuda = images.cuda_of(base)
+    serves = cuda and version and compat_status(cuda, version) == "compatible" and cards
+    if serves and cuda and not any(map(is_consumer, cards)):
+        source = f"the compatibility libraries of {base}, which serve this driver"
+        devices = driver.devices if driver else ()
+        return [CudaDriver(cuda_version=dotted(cuda), devices=devices, sources={"cuda_version": source})]
+    if driver and driver.init_code == 0:
+        return [replace(driver, init_code=None, unknown={**driver.unknown, "init_code": NOT_YET})]
+    return []
 
 
 def _with(

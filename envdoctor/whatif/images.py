@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from envdoctor.facts.surroundings import Container
-from envdoctor.knowledge.cuda import dotted
+from envdoctor.knowledge.cuda import cuda_minor, dotted
 from envdoctor.knowledge.ngc import image
 
 if TYPE_CHECKING:
@@ -44,6 +44,13 @@ def torch_of(base: str) -> tuple[str, str] | None:
         return found.group(1), found.group(2)
     row = image(base.partition(":")[2]) if is_ngc(base) else None
     return (row.torch, dotted(row.cuda)) if row and row.torch and row.cuda else None
+
+
+def cuda_of(base: str) -> tuple[int, ...] | None:
+    """Give the CUDA of an image of NVIDIA's, which brings the compatibility libraries of that CUDA along."""
+    row = image(base.partition(":")[2]) if is_ngc(base) else None
+    found = _CUDA.search(base)
+    return cuda_minor(found.group(1)) if found else row.cuda if row else None
 
 
 def container_of(base: str, source: str) -> Container:
