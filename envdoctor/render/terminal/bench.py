@@ -12,6 +12,7 @@ from envdoctor.render.terminal import findings
 from envdoctor.render.terminal.bench_tables import tables
 from envdoctor.render.terminal.layout import flow, paragraph
 from envdoctor.render.terminal.look import NARROWEST, Line, Look
+from envdoctor.render.terminal.numbers import number as speed
 from envdoctor.render.verdict_words import many
 
 if TYPE_CHECKING:
@@ -124,14 +125,9 @@ def answer(result: Result) -> str:
     slow, fast = bare.images_per_second or 0.0, top.images_per_second or 0.0
     begin = f"{name} trains at {speed(slow)} {unit(result)} untuned ({bare.step})"
     if top is bare or not slow:
-        return f"{begin}. No change was measured to make it faster."
+        return f"{begin}. No change was measured to make it faster here."
     worth = f" Worth most: {most.step}, {most.speedup:.2f} times." if most else ""
     return f"{begin} and at {speed(fast)} at its best ({top.step}): {fast / slow:.2f} times as fast.{worth}"
-
-
-def speed(value: float) -> str:
-    """Put a rate in words with as many digits as it deserves."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def unit(result: Result) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from envdoctor.bench.statistics import Change
-from envdoctor.render.terminal.bench_tables import number
 from envdoctor.render.terminal.grid import Column, grid
 from envdoctor.render.terminal.layout import paragraph
 from envdoctor.render.terminal.look import NARROWEST, Line, Look
+from envdoctor.render.terminal.numbers import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
