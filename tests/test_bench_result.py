@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from jsonschema import Draft202012Validator
 
 from envdoctor import schemas
 from envdoctor.bench.compare import compare
+from envdoctor.bench.models import NAMES
 from envdoctor.bench.projection import Plan
 from envdoctor.bench.result import Result, result_of
 from envdoctor.bench.run import Run
@@ -41,6 +43,12 @@ def result(run: Run, *more: Fact, plan: Plan | None = None, probes: tuple[ProbeR
     return result_of(examine(of(*cards.facts_of(run), *more, probes=probes)), plan)  # type: ignore[arg-type]
 
 
+@functools.cache
+def of_name(name: str) -> Result:
+    """Judge one of the constructed devices, once for all tests."""
+    return result(outlier() if name == "outlier" else HEALTHY[name](), plan=Plan(gpus=8))
+
+
 def document(of_: Result) -> dict[str, Any]:
     """Give the result as its reader gets it."""
     found: dict[str, Any] = json.loads(write(plain(of_)))
@@ -56,9 +64,9 @@ def errors(document: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("name", [*HEALTHY, "outlier"])
 def test_every_result_follows_its_schema(name: str) -> None:
     """Results of GPUs and of a CPU, good and bad, with a plan and without, are valid envdoctor.bench/1."""
-    run = outlier() if name == "outlier" else HEALTHY[name]()
-    assert [] == errors(document(result(run)))
-    assert [] == errors(document(result(run, plan=Plan(gpus=8, price_per_gpu_hour=2.5))))
+    found = of_name(name)
+    assert [] == errors(document(replace(found, plan=None)))
+    assert [] == errors(document(replace(found, plan=Plan(gpus=8, price_per_gpu_hour=2.5))))
 
 
 def test_a_run_that_found_nothing_follows_its_schema() -> None:
@@ -85,7 +93,7 @@ def test_the_samples_are_kept_and_give_the_value() -> None:
     """Each value is the median of the samples beside it, in the same unit."""
     import statistics
 
-    for each in document(result(cards.a100()))["measurements"]:
+    for each in document(of_name("a100"))["measurements"]:
         assert each["value"] == pytest.approx(statistics.median(each["samples"]), rel=1e-5)
         assert each["q1"] <= each["value"] <= each["q3"]
         assert each["n"] == len(each["samples"])
@@ -93,7 +101,7 @@ def test_the_samples_are_kept_and_give_the_value() -> None:
 
 def test_ladder_and_stages_and_limits() -> None:
     """The ladder's rows carry speedups, stages go down from the peak, and ceilings are of the GPUs that were used."""
-    found = document(result(cards.a100()))
+    found = document(of_name("a100"))
     rows = {each["step"]: each for each in found["ladder"]}
     assert ("start", None) == (rows["fp32"]["verdict"], rows["fp32"]["speedup_over_previous"])
     assert ("faster", 5.82) == (rows["tf32"]["verdict"], round(rows["tf32"]["speedup_over_previous"], 2))
@@ -105,7 +113,7 @@ def test_ladder_and_stages_and_limits() -> None:
 
 def test_a_result_is_read_back_with_every_sample() -> None:
     """``check --from`` and ``diff`` read the facts out of a result; the rules then find the same."""
-    before = result(outlier())
+    before = of_name("outlier")
     snapshot = load(write(plain(before)))
     assert [each.key for each in before.report.findings] == [each.key for each in examine(snapshot).findings]
 
@@ -143,8 +151,7 @@ def test_math_attention_says_what_it_costs_here() -> None:
 @pytest.mark.parametrize("show", ["problems", "all"])
 def test_the_terminal_form_keeps_within_its_width(name: str, width: int, show: str) -> None:
     """No line is wider than the terminal but those that hold a command, in ASCII as in Unicode, without colour."""
-    run = outlier() if name == "outlier" else HEALTHY[name]()
-    found = result(run, plan=Plan(gpus=8))
+    found = of_name(name)
     for unicode in (True, False):
         text = bench.render(found, show=show, width=width, unicode=unicode)
         wide = [
@@ -170,7 +177,7 @@ def test_the_terminal_answers_first() -> None:
 
 def test_the_terminal_says_that_it_is_a_cpu() -> None:
     """A CPU is named, measured and not judged; its spread is shown."""
-    text = bench.render(result(cards.cpu()))
+    text = bench.render(replace(of_name("cpu"), plan=None))
     assert "Measured: the CPU, a CPU (2 CPUs, 2 threads). There are no references for CPUs:\nit is not judged." in text
     assert "✓ Measured. A CPU is not judged: compare it with itself, by envdoctor diff." in text
     assert "reference  verdict" not in text
@@ -178,7 +185,7 @@ def test_the_terminal_says_that_it_is_a_cpu() -> None:
 
 def test_the_terminal_leads_with_the_finding() -> None:
     """A slow card's finding stands before the tables, with its evidence and the command that measures again."""
-    text = bench.render(result(outlier()))
+    text = bench.render(of_name("outlier"))
     assert text.index("bf16 matrix products reach 39%") < text.index("Matrix products, TFLOPS")
     assert "Prove it   envdoctor bench --suite gemm" in text
     assert "! 1 finding about speed. Start with gemm-below-reference." in text
@@ -214,7 +221,7 @@ def test_what_is_wrong_besides_is_named() -> None:
 def test_yesterday_against_today() -> None:
     """At half the power limit products are slower; the rest is the same, and nothing else is blamed."""
     capped = with_products(replace(cards.a100(), clocks=clocks(mhz=1410)), lambda each: slower(each, 1.5))
-    found = compare(result(cards.a100()), result(capped))
+    found = compare(of_name("a100"), result(capped))
     assert {"gemm"} == {each.name for each in found.slower}
     assert 0 == found.count(Change.FASTER)
     assert found.count(Change.SAME) > 20
@@ -226,7 +233,7 @@ def test_yesterday_against_today() -> None:
 def test_what_the_clock_explains_is_ambiguous() -> None:
     """The same cycles at a lower clock are no change of the software."""
     low = with_products(replace(cards.a100(), clocks=clocks(mhz=940)), lambda each: slower(each, 1.5))
-    found = compare(result(cards.a100()), result(low))
+    found = compare(of_name("a100"), result(low))
     told = {each.found.reason for each in found.pairs if each.name == "gemm"}
     assert {"the clock explains the difference: 1410 MHz against 940 MHz"} == told
 
@@ -249,10 +256,10 @@ def test_facts_are_ranked_by_what_was_measured() -> None:
 
 def test_the_comparison_follows_its_schema() -> None:
     """Two results compared are valid envdoctor.bench-diff/1, alone and inside a result."""
-    found = compare(result(cards.a100(), CU130, IEEE), result(outlier()))
+    found = compare(of_name("a100"), of_name("outlier"))
     compared = json.loads(write(bench_diff_json.plain(found)))
     assert [] == errors(compared)
-    inside = document(result(outlier())) | {"compare": compared}
+    inside = document(of_name("outlier")) | {"compare": compared}
     assert [] == errors(inside)
     assert [] != errors(inside | {"compare": {"schema": "envdoctor.bench-diff/1"}})
 
@@ -266,7 +273,7 @@ def test_nothing_in_common() -> None:
 @pytest.mark.parametrize("width", [40, 80])
 def test_the_comparison_keeps_within_its_width(width: int) -> None:
     """No line is wider than the terminal."""
-    found = compare(result(cards.a100(), CU130, IEEE), result(outlier()))
+    found = compare(of_name("rtx3080"), of_name("outlier"))
     for show in ("problems", "all"):
         text = bench_diff.render(found, show=show, width=width, unicode=False)
         assert [] == [line for line in text.splitlines() if len(line) > width]
@@ -277,3 +284,10 @@ def test_collectives_without_ranks() -> None:
     """A collective whose facts say little is listed without a bandwidth."""
     run = replace(cards.a100(), collectives=BenchCollectives(measured=(Measured("all-reduce", "collectives"),)))
     assert [] == errors(document(result(run)))
+
+
+def test_every_model_that_is_listed_can_be_asked_for() -> None:
+    """The doctor's list of models is the one that the probes know."""
+    from envdoctor_probes.bench import recipes
+
+    assert set(NAMES) == set(recipes.NAMES)
