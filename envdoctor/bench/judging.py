@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from envdoctor.facts.nvml import GpuFabric
 
 ENOUGH_SHAPES = 3
+PEER = "device"  # a key of ``Measured.config``: this product was measured on the GPU of that name
 LARGE = 4096
 CACHES_TO_BEAT = 4
 COPY_WORDS, TRIAD_WORDS = r"copy|device-to-device", r"-t 1005|triad"
@@ -42,12 +43,23 @@ def _from_rows(machine: Machine, kind: str, precision: str = "", *, words: str =
 def products(machine: Machine, gemm: BenchGemm) -> tuple[Judgement, ...]:
     """Judge every shape. References are for the best of a set, so a single shape has none; physics still holds."""
     without = "one shape; references are for the best of a set"
-    return tuple(judged(machine, each, limit=machine.product_limit(each), without=without) for each in gemm.measured)
+    return tuple(
+        _on_peer(machine, each) if PEER in each.config else
+        judged(machine, each, limit=machine.product_limit(each), without=without)
+        for each in gemm.measured
+    )  # fmt: skip
+
+
+def _on_peer(machine: Machine, measured: Measured) -> Judgement:
+    """Judge a product on another GPU by the data sheet alone: the clocks that we look at are not that GPU's."""
+    bare = replace(machine, track=None)
+    return judged(bare, measured, limit=bare.product_limit(measured), without="GPUs are compared with each other")
 
 
 def best_products(machine: Machine, gemm: BenchGemm) -> tuple[Judgement, ...]:
     """Give, for each precision, the fastest shape that can be believed, against its reference."""
-    believed = [each for each in products(machine, gemm) if each.value and each.verdict is not Verdict.IMPOSSIBLE]
+    found = [each for each in products(machine, gemm) if PEER not in each.config]
+    believed = [each for each in found if each.value and each.verdict is not Verdict.IMPOSSIBLE]
     names = dict.fromkeys(each.measured.precision for each in believed)
     return tuple(_best(machine, [each for each in believed if each.measured.precision == name]) for name in names)
 

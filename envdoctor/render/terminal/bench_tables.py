@@ -38,8 +38,8 @@ TITLES = {
 }
 # What of a configuration tells measurements apart, and the word before it.
 SAID = {
-    "shape": "", "batch": "batch ", "inputs": "", "workers": "workers ", "decoder": "", "numa_node": "NUMA node ",
-    "ranks": "ranks ", "bytes": "",
+    "device": "", "shape": "", "batch": "batch ", "inputs": "", "workers": "workers ", "decoder": "",
+    "numa_node": "NUMA node ", "ranks": "ranks ", "bytes": "",
 }  # fmt: skip
 QUIET = frozenset({"skipped", "not-applicable"})
 FEWEST = 5  # samples: with fewer there is no spread to speak of
@@ -98,7 +98,7 @@ def _size(key: str, text: str) -> str:
 def _is_short(each: Judgement) -> bool:
     """Tell whether a row belongs into the short form: of products the best ones, of attention the forward pass."""
     if each.measured.suite == "gemm":
-        return each.name == "gemm-best" or each.verdict is Verdict.IMPOSSIBLE
+        return each.name == "gemm-best" or each.verdict is Verdict.IMPOSSIBLE or "device" in each.config
     return not (each.measured.suite == "attention" and "backward" in each.name)
 
 

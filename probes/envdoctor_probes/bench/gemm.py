@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Dict, List, Optional, Tuple
 
 from envdoctor.facts.bench import BenchGemm, Measured
@@ -13,7 +14,7 @@ from envdoctor_probes.bench.precision import fingerprint, fp32_computed_as
 from envdoctor_probes.bench.products import Product, Shape, why_not
 from envdoctor_probes.bench.stopping import quartiles
 from envdoctor_probes.bench.stopwatch import warm_up
-from envdoctor_probes.bench.suite import NO_TIME, Suite, Task, words
+from envdoctor_probes.bench.suite import NO_TIME, Suite, Task, Work, words
 from envdoctor_probes.bench.wanted import Deadline, Wanted
 
 __all__ = ["bench_gemm"]
@@ -24,6 +25,9 @@ TRIED: Shape = (1024, 1024, 1024)
 PREHEAT = {"quick": 5.0, "default": 10.0, "full": 30.0}
 VIT_PRECISIONS = ("bf16", "fp16", "tf32", "fp32")
 TOKENS, WIDTH = 197, 768
+PEERS_SHAPE: Shape = (8192, 8192, 8192)
+_PEER_HEAT = 1.0  # seconds: the first card was heated as well
+_SHARE_OF_PEERS = 4.0  # all peers together get about a quarter of the time
 _MOST_SECONDS = 8.0
 _CALLS = 24  # that a measurement will need at the least: warm-up, check, samples
 _CPU_CALLS = 9
@@ -37,6 +41,7 @@ def bench_gemm(context: Context) -> BenchGemm:
     gemm = Gemm(context, place, wanted)
     gemm.take_fingerprints()
     gemm.preheat()
+    gemm.measure_peers()
     gemm.measure(plan(place, wanted))
     fact: BenchGemm = gemm.suite.fact
     return fact
@@ -122,6 +127,40 @@ class Gemm:
                 self.suite.keep(self._task(product), "skipped", why)
                 continue
             self._learn(self.suite.measure(self._task(product), parts))
+
+    def measure_peers(self) -> None:
+        """Measure one product on each GPU of this model, one after the other: a slow card shows beside its peers.
+
+        Under a launcher each rank has a card of its own, and the others are busy with their own ranks.
+        """
+        if not self._place.is_cuda or "RANK" in self.suite.context.environ:
+            return
+        cuda = self._place.torch.cuda
+        if cuda.device_count() < 2:
+            return
+        name = cuda.get_device_name(self._place.device)
+        alike = [index for index in range(cuda.device_count()) if cuda.get_device_name(index) == name]
+        precision = "bf16" if cuda.get_device_capability(self._place.device) >= (8, 0) else "fp16"
+        try:
+            for number, index in enumerate(alike if len(alike) > 1 else ()):
+                self._measure_peer(index, name, precision, _SHARE_OF_PEERS * (len(alike) - number))
+        finally:
+            self.suite.place = self._place
+            cuda.set_device(self._place.device)
+
+    def _measure_peer(self, index: int, name: str, precision: str, parts: float) -> None:
+        try:
+            self.suite.place = choose(self.suite.context, replace(self._wanted, device=f"cuda:{index}"))
+        except Exception as error:
+            self._unknown[f"cuda:{index}"] = words(error)
+            return
+        product = Product(self.suite.place, PEERS_SHAPE, precision)
+
+        def work() -> Work:
+            return replace(product.work(), warm_seconds=_PEER_HEAT)
+
+        config = {"shape": "x".join(map(str, PEERS_SHAPE)), "device": f"cuda:{index}", "gpu": name}
+        self.suite.measure(Task("gemm", work, config, precision, product.needs_bytes), parts)
 
     @staticmethod
     def _task(product: Product) -> Task:
