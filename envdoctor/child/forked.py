@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NO_TIME = {"outcome": "timed-out", "reason": "not started: the time of the whole run was over"}
 KILL_WAIT = 2.0
 _FORKING = 5.0  # how long the process that imported torch may take to fork: an atfork handler may hang
+_LAST_WORDS = 5.0  # what a process that watches has for its answer, once nothing is left to be watched
 _SETTLE = 0.05  # a stack dump is complete this long after its first bytes
 _DUMP = 1 << 16
 _FINAL = 4 << 20
@@ -69,9 +70,10 @@ class Forked:
         return any(job.beside for job in self.jobs)
 
     def tell_that_it_is_over(self) -> None:
-        """Tell a process that watches that there is nothing left to watch; it hears it once."""
+        """Tell a process that watches that there is nothing left to watch, and give it a moment for its answer."""
         if not self._told:
             self._told = True
+            self.allowed = min(self.allowed, time.monotonic() - self.began + _LAST_WORDS)
             self.pipes.go()
 
     @property

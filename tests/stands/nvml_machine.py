@@ -43,13 +43,16 @@ class NvmlMachine:
 
     def ask(self, *names: str, timeout: float = 30.0, nodes: tuple[str, ...] = NODES) -> Snapshot:
         """Ask these probes of the machine through the engine (NVML's, unless told otherwise)."""
+        planned = [each for each in BUILT_IN if each.name in (names or PROBES)]
+        return collect(self.patient(nodes), planned, timeout=timeout, level="quick")
+
+    def patient(self, nodes: tuple[str, ...] = NODES) -> Patient:
+        """Give this machine as one that can be asked."""
         dev = self.folder / "dev"
         dev.mkdir(exist_ok=True)
         for node in nodes:
             (dev / node).touch()
-        patient = Patient(roots=Roots(dev=str(dev)), environ=self.variables(), cwd=str(self.folder))
-        planned = [each for each in BUILT_IN if each.name in (names or PROBES)]
-        return collect(patient, planned, timeout=timeout, level="quick")
+        return Patient(roots=Roots(dev=str(dev)), environ=self.variables(), cwd=str(self.folder))
 
     def calls(self) -> list[str]:
         """Give every call that was made, in order: ``nvmlDeviceGetName gpu3``."""

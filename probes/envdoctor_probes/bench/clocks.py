@@ -5,6 +5,7 @@ It runs in a process of its own: a look costs the measurements nothing, and a su
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -18,7 +19,8 @@ __all__ = ["Track", "bench_clocks"]
 PERIOD = 0.04
 _TELL_EVERY = 5.0
 _MOST_LOOKS = 20_000  # then every second one is dropped, and the period doubled
-_ONE_GPU = 0.15  # of the period may be spent on looking; with many GPUs it grows
+_SHARE = 0.15  # of the time may be spent on looking
+_TICK, _END_SECONDS = 0.25, 2.0
 Ask = Callable[[Any, Any], Any]
 
 
@@ -66,70 +68,84 @@ def bench_clocks(context: Context) -> BenchClocks:
     nv = open_nvml(context)
     try:
         nv.nvmlInit()
-        tracks = [Track(nv, index) for index in range(nv.nvmlDeviceGetCount())]
+        count = nv.nvmlDeviceGetCount()
     except Exception as error:
         raise NotThere(f"NVML does not start: {words(error)}") from error
-    if not tracks:
+    if not count:
         raise NotThere("NVML sees no GPU")
-    return Watch(context, tracks).until_over()
+    return Watch(context, [Track(nv, index) for index in range(count)]).until_over()
 
 
 class Watch:
-    """Looks at all tracks in turn, as often as that does not burden the machine."""
+    """Looks at each card in a thread of its own: one that hangs costs the others nothing."""
 
     def __init__(self, context: Context, tracks: List[Track]) -> None:
-        self._context, self._tracks, self._period = context, tracks, PERIOD
+        self._context, self._tracks = context, tracks
         self._told = time.monotonic()
 
     def until_over(self) -> BenchClocks:
         """Look, and answer every few seconds with what is known by then."""
-        while True:
-            began = time.monotonic()
-            for each in self._tracks:
-                each.look()
-            if max(len(each.seconds) for each in self._tracks) > _MOST_LOOKS:
-                self._thin_out()
-            took = time.monotonic() - began
-            if began - self._told > _TELL_EVERY:
-                self._told = began
+        over = threading.Event()
+        threads = [threading.Thread(target=each.look_until, args=(over,), daemon=True) for each in self._tracks]
+        for each in threads:
+            each.start()
+        while not self._context.over(_TICK):
+            if time.monotonic() - self._told >= _TELL_EVERY:
+                self._told = time.monotonic()
                 self._context.so_far(self.fact(), self._tracks[0].note())
-            if self._context.over(max(self._period - took, took / _ONE_GPU - took)):
-                break
-        for each in self._tracks:
-            each.end()
+        over.set()
+        end = time.monotonic() + _END_SECONDS
+        for each in threads:
+            each.join(max(0.0, end - time.monotonic()))
         return self.fact()
-
-    def _thin_out(self) -> None:
-        self._period *= 2
-        for each in self._tracks:
-            each.thin_out()
 
     def fact(self) -> BenchClocks:
         """Give what was seen by now."""
-        return BenchClocks(gpus=tuple(each.track() for each in self._tracks), period_seconds=self._period)
+        periods = [each.period for each in self._tracks]
+        return BenchClocks(gpus=tuple(each.track() for each in self._tracks), period_seconds=max(periods))
 
 
 class Track:
-    """One GPU under watch: columns that grow by one entry a look. What NVML refuses is asked no more."""
+    """One GPU under watch: a row a look. What NVML refuses is asked no more."""
 
     def __init__(self, nv: Any, index: int) -> None:
         self._nv, self._index = nv, index
+        self.period = PERIOD
+        self._gpu: Any = None
         self._once: Dict[str, Any] = {}
         self._unknown: Dict[str, str] = {}
-        self.seconds: List[float] = []
-        self._columns: Dict[str, List[Any]] = {name: [] for name, _ in COLUMNS}
-        self._gpu = self._ask("handle", lambda nv, number: nv.nvmlDeviceGetHandleByIndex(number), index)
+        self._rows: List[Tuple[Any, ...]] = []
+        self._before: Dict[str, int] = {}
+        self._after: Dict[str, int] = {}
+        self._replays: List[Optional[int]] = [None, None]
+
+    def look_until(self, over: threading.Event) -> None:
+        """Look again and again; with many cards each is looked at less often."""
+        self.begin()
+        while self._gpu is not None:
+            took = self.look()
+            if over.wait(max(self.period - took, took / _SHARE - took)):
+                self.end()
+                return
+
+    def begin(self) -> None:
+        """Read what does not change, and the counters as they are before."""
+        self._gpu = self._ask("handle", lambda nv, _: nv.nvmlDeviceGetHandleByIndex(self._index))
+        if self._gpu is None:
+            return
+        self._before, self._replays[0] = self._violations("before"), self._replay("before")
         for name, ask in ONCE:
             self._once[name] = self._ask(name, ask)
-        self._before, self._replays_before = self._violations("before"), self._replays("before")
-        self._after: Dict[str, int] = {}
-        self._replays_after: Optional[int] = None
 
-    def _ask(self, name: str, ask: Ask, about: Any = None) -> Any:
-        if name in self._unknown or (about is None and self._gpu is None):
+    def end(self) -> None:
+        """Read the counters once more."""
+        self._after, self._replays[1] = self._violations("after"), self._replay("after")
+
+    def _ask(self, name: str, ask: Ask) -> Any:
+        if name in self._unknown:
             return None
         try:
-            return ask(self._nv, self._gpu if about is None else about)
+            return ask(self._nv, self._gpu)
         except Exception as error:
             self._unknown[name] = words(error)
             return None
@@ -144,42 +160,37 @@ class Track:
                 found[name] = int(value)
         return found
 
-    def _replays(self, when: str) -> Optional[int]:
+    def _replay(self, when: str) -> Optional[int]:
         found = self._ask(f"pcie_replays_{when}", lambda nv, gpu: nv.nvmlDeviceGetPcieReplayCounter(gpu))
         return None if found is None else int(found)
 
-    def look(self) -> None:
-        """Add one entry to each column."""
-        self.seconds.append(round(time.monotonic(), 4))
-        for name, ask in COLUMNS:
-            self._columns[name].append(self._ask(name, ask))
-
-    def thin_out(self) -> None:
-        """Drop every second entry."""
-        self.seconds = self.seconds[::2]
-        self._columns = {name: values[::2] for name, values in self._columns.items()}
-
-    def end(self) -> None:
-        """Read the counters once more."""
-        self._after, self._replays_after = self._violations("after"), self._replays("after")
+    def look(self) -> float:
+        """Add a row, and give the seconds that it took."""
+        began = time.monotonic()
+        self._rows.append((round(began, 4), *(self._ask(name, ask) for name, ask in COLUMNS)))
+        if len(self._rows) > _MOST_LOOKS:
+            self._rows, self.period = self._rows[::2], 2 * self.period
+        return time.monotonic() - began
 
     def note(self) -> str:
         """Say in a few words how the GPU stands."""
+        last = dict(zip(("seconds", *(name for name, _ in COLUMNS)), self._rows[-1])) if self._rows else {}  # noqa: B905
         names = (("sm_mhz", "MHz"), ("power_watts", "W"), ("temperature_celsius", "C"))
-        last = [(self._columns[name][-1:] or [None], unit) for name, unit in names]
-        return " ".join(f"{values[0]:.0f} {unit}" for values, unit in last if values[0] is not None)
+        return " ".join(f"{last[name]:.0f} {unit}" for name, unit in names if last.get(name) is not None)
 
     def track(self) -> ClockTrack:
-        """Give what was seen by now."""
+        """Give what was seen by now: rows turned into columns."""
+        rows = tuple(self._rows)
+        columns = tuple(zip(*rows)) if rows else ((),) * (1 + len(COLUMNS))  # noqa: B905 - strict= is newer than 3.8
+        seen = dict(zip(("seconds", *(name for name, _ in COLUMNS)), columns))  # noqa: B905
         return ClockTrack(
             index=self._index,
-            seconds=tuple(self.seconds),
-            violations_before=self._before,
-            violations_after=self._after,
-            pcie_replays_before=self._replays_before,
-            pcie_replays_after=self._replays_after,
+            violations_before=dict(self._before),
+            violations_after=dict(self._after),
+            pcie_replays_before=self._replays[0],
+            pcie_replays_after=self._replays[1],
             unknown=dict(self._unknown),
-            **{**self._once, **{name: tuple(values) for name, values in self._columns.items()}},
+            **{**self._once, **seen},
         )
 
 

@@ -148,9 +148,10 @@ class Collectives:
         os.environ[ORDERS] = json.dumps(orders)
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ranks.py")
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all of them are here
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={self._ranks}"]
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={self._ranks}"]
+        launcher.append(f"--log_dir={self._folder}")
         if not self._place.torch.__version__.startswith("1."):
-            launcher.append("--local-addr=127.0.0.1")
+            launcher.append("--local_addr=127.0.0.1")
         ran = self._context.run([*launcher, script], self.suite.deadline.left + _START)
         rows = _rows(out)
         for row in rows:

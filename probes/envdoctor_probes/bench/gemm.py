@@ -21,6 +21,7 @@ __all__ = ["bench_gemm"]
 
 SQUARES = {"quick": (8192, 4096), "default": (8192, 4096, 16384), "full": (8192, 4096, 16384, 2048, 12288)}
 CPU_SQUARES = (256, 512, 1024, 2048)  # the largest that fits its share of the time
+HEATING: Shape = (4096, 4096, 4096)
 TRIED: Shape = (1024, 1024, 1024)
 PREHEAT = {"quick": 5.0, "default": 10.0, "full": 30.0}
 VIT_PRECISIONS = ("bf16", "fp16", "tf32", "fp32")
@@ -110,7 +111,7 @@ class Gemm:
         began = time.monotonic()
         try:
             with self.suite.context.calling(f"gemm: heating the card for {seconds:.0f} s"):
-                work = Product(self._place, (4096, 4096, 4096), "fp16").work()
+                work = Product(self._place, HEATING, "fp16").work()
                 warm_up(self._place, work.operation, seconds, Deadline(seconds))
         except Exception as error:
             self._unknown["preheat_seconds"] = words(error)

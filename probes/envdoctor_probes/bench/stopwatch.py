@@ -6,10 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple
 
-from envdoctor_probes.bench.stopping import MOST_SAMPLES, Rule
-
 if TYPE_CHECKING:
     from envdoctor_probes.bench.place import Operation, Place
+    from envdoctor_probes.bench.stopping import Rule
     from envdoctor_probes.bench.wanted import Deadline
 
 __all__ = ["Samples", "dispatch_and_wall", "in_turn", "take", "warm_up"]
@@ -17,7 +16,7 @@ __all__ = ["Samples", "dispatch_and_wall", "in_turn", "take", "warm_up"]
 SHORTEST = 1e-3  # of a sample on the CPU's clock; shorter operations are timed together
 SHORTEST_ON_GPU = 5e-5
 _WARM_CALLS = 3
-_SINGLES = 20
+_SINGLES, _FEWEST_SINGLES, _SINGLES_SECONDS = 20, 3, 3.0
 
 
 @dataclass(frozen=True)
@@ -126,8 +125,8 @@ def dispatch_and_wall(
     dispatch: List[float] = []
     wall: List[float] = []
     clock: Callable[[], float] = time.perf_counter
-    began = time.monotonic()
-    while len(wall) < min(most, MOST_SAMPLES) and deadline.left > 0 and time.monotonic() - began < 3.0:
+    end = time.monotonic() + _SINGLES_SECONDS
+    while len(wall) < most and (len(wall) < _FEWEST_SINGLES or (time.monotonic() < end and not deadline.exhausted)):
         place.synchronize()
         started = clock()
         operation()
