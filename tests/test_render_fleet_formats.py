@@ -10,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from envdoctor import demo, snapshot
 from envdoctor.facts.host import Host
-from envdoctor.render.html.fleet import expand, natural, rows
+from envdoctor.render.html.fleet import rows
+from envdoctor.render.members import expand, natural
 from envdoctor.snapshot import Snapshot, Target
 from tests import canonical_reports as canonical
 from tests.command import here
@@ -103,3 +104,9 @@ def test_metrics_count_members_and_differences(tmp_path: Path) -> None:
         told["envdoctor_fleet_values", ("host.kernel",)], told["envdoctor_fleet_odd_members", ("host.kernel",)],
     )  # fmt: skip
     assert [] == [labels for name, labels in told if name.startswith("envdoctor_fleet") and "node" in "".join(labels)]
+
+
+def test_terminal_draws_who_differs(tmp_path: Path) -> None:
+    """A strip has a column for each member, in order, and marks the odd ones."""
+    done = here("fleet", str(saved(tmp_path, 12, {3: "5.15.0", 4: "5.15.0"})))
+    assert "kernel  ...aa.......\n" in done.out

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from envdoctor.render import causes, machine_words, verdict_words
+from envdoctor.render import causes, machine_words, members, verdict_words
 from envdoctor.render.fleet_json import plain_fleet
 from envdoctor.render.html import KINDS, page
 from envdoctor.render.html.report import follow
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from envdoctor.fleet.reporting import FleetReport
-
-MOST_SEGMENTS = 400  # of one row; finer than this nobody sees
-_BRACKET = re.compile(r"([^,\[]*)\[([^\]]*)\]|([^,]+)")
 
 
 class Segment(NamedTuple):
@@ -55,40 +51,19 @@ def render(fleet: FleetReport, **_view: Any) -> str:
 def rows(document: dict[str, Any]) -> list[Row]:
     """Give a row of the map for each difference; members stand in the same place in every row."""
     differences = document["differences"]
-    members = [[list(expand(share["ranks"])) for share in each["shares"]] for each in differences]
-    names = sorted({name for each in members for share in each for name in share}, key=natural)
-    place = {name: number for number, name in enumerate(names)}
+    owners = members.owners([[share["ranks"] for share in each["shares"]] for each in differences])
     return [
-        Row(each["name"], each["key"], each["shares"], list(_segments(shares, place)))
-        for each, shares in zip(differences, members, strict=True)
+        Row(each["name"], each["key"], each["shares"], list(_segments(owned)))
+        for each, owned in zip(differences, owners, strict=True)
     ]
 
 
-def expand(ranks: str) -> Iterator[str]:
-    """Give the members of ``248-255,300`` and of ``node[001-004,009]`` one by one."""
-    for prefix, inside, plain in _BRACKET.findall(ranks):
-        for part in (inside or plain).split(","):
-            first, _, last = part.strip().partition("-")
-            if first.isdecimal() and last.isdecimal():
-                width = len(first) if first.startswith("0") else 0
-                yield from (f"{prefix}{number:0{width}d}" for number in range(int(first), int(last) + 1))
-            elif part.strip():
-                yield f"{prefix}{part.strip()}"
-
-
-def natural(name: str) -> list[tuple[bool, int, str]]:
-    """Give a key that sorts 2 before 10."""
-    parts = re.split(r"(\d+)", name)
-    return [(not each.isdecimal(), int(each) if each.isdecimal() else 0, each) for each in parts if each]
-
-
-def _segments(shares: list[list[str]], place: dict[str, int]) -> Iterator[Segment]:
-    """Join neighbours of one value; where there are more segments than can be seen, the smallest are left to others."""
-    owner = {place[name]: number for number, share in enumerate(shares) for name in share}
-    one = 100.0 / max(len(place), 1)
-    runs = [(key, len(list(run))) for key, run in itertools.groupby(owner.get(at, -1) for at in range(len(place)))]
+def _segments(owners: list[int]) -> Iterator[Segment]:
+    """Join neighbours of one value."""
+    one = 100.0 / max(len(owners), 1)
     start = 0.0
-    for share, many in runs[:MOST_SEGMENTS]:
+    for share, run in itertools.groupby(owners):
+        many = len(list(run))
         if share >= 0:
             yield Segment(round(start, 4), round(many * one, 4), share)
         start += many * one

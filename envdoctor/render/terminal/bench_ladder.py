@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from envdoctor.render.terminal.bars import bars
 from envdoctor.render.terminal.grid import Column, grid
 from envdoctor.render.terminal.layout import paragraph
 from envdoctor.render.terminal.numbers import number, percent
@@ -58,6 +59,12 @@ def ladder(result: Result, look: Look, *, everything: bool) -> Iterator[Line]:
             above = ("", *(each.step for each in rows))
             yield from grid(LADDER, [_rung(each, step, look) for each, step in zip(rows, above, strict=False)], look)
             yield ()
+    drawn = [
+        (each.step, each.images_per_second, number(each.images_per_second)) for each in rungs if each.images_per_second
+    ]
+    if len(drawn) > 1:
+        yield from bars(drawn, look)
+        yield ()
     yield from _missing(rungs, look, everything=everything)
     largest = [each for each in found.largest if each.batch]
     if largest:

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from envdoctor.finding import Finding, Severity
-from envdoctor.render import machine_words
+from envdoctor.render import machine_words, members
 from envdoctor.render.terminal import findings, lists, tally
-from envdoctor.render.terminal.layout import flow, paragraph, table
+from envdoctor.render.terminal.bars import strip
+from envdoctor.render.terminal.layout import cells, flow, paragraph, table
 from envdoctor.render.terminal.look import NARROWEST, Line, Look
 from envdoctor.render.verdict_words import many
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 BLANK: Line = ()
 DIFFERS = "differs-across-ranks"
+MAPPED = 6  # differences of which a map is drawn
+LEAST_MAPPED = 3  # members; of two the words say it all
+LONGEST_NAME = 24
 SHOWN = 12  # differences that are only worth knowing, and files that were left out, before the rest is counted
 
 
@@ -42,6 +46,7 @@ def _sections(fleet: FleetReport, look: Look, *, everything: bool) -> Iterator[L
     shown = tuple(each for each in fleet.report.findings if not _is_minor(each))
     yield from findings.findings(replace(fleet.report, findings=shown), look, everything=everything)
     yield from _minor(minor, look, everything=everything)
+    yield from _map(fleet, look, everything=everything)
     yield from _stages(fleet, look)
     yield from _skipped(fleet, look, everything=everything)
     if everything:
@@ -98,6 +103,24 @@ def _minor(minor: list[Finding], look: Look, *, everything: bool) -> Iterator[Li
         yield from paragraph(look.clean(each.title), look.width, indent=4)
     if len(shown) < len(minor):
         yield ((f"    and {len(minor) - len(shown)} more: --show all", "quiet"),)
+    yield BLANK
+
+
+def _map(fleet: FleetReport, look: Look, *, everything: bool) -> Iterator[Line]:
+    """Give a strip for each difference: a column for each member in order, or for several where they are many."""
+    found = fleet.differences.differences if everything else fleet.differences.differences[:MAPPED]
+    if not found or fleet.members < LEAST_MAPPED:
+        return
+    rows = members.owners([[share.ranks for share in each.shares] for each in found])
+    names = max(cells(look.clean(each.name, LONGEST_NAME)) for each in found)
+    for each, owned in zip(found, rows, strict=True):
+        most = max(range(len(each.shares)), key=lambda number: each.shares[number].count)
+        order = {most: 0, **{n: 1 + n - (n > most) for n in range(len(each.shares)) if n != most}}
+        label = look.clean(each.name, LONGEST_NAME)
+        drawn = strip([order.get(value, -1) for value in owned], look.width - names - 4)
+        yield ((f"  {label}{' ' * (names - cells(label) + 2)}", ""), (drawn, "strong"))
+    said = f"Each column is one {fleet.noun} or more, in order: . has what most have, a letter another value"
+    yield from paragraph(look.clean(said), look.width, style="quiet", indent=2, first=(("  ", ""),))
     yield BLANK
 
 
