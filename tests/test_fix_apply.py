@@ -223,6 +223,34 @@ def test_without_a_record_nothing_is_run(tmp_path: Path, monkeypatch: pytest.Mon
     assert not Path("never").exists()
 
 
+def test_one_environment_is_changed_by_one_run_at_a_time(state: Path) -> None:
+    """While one run changes an environment a second one is refused, another environment is not; then it is free."""
+    import click
+
+    with records.held("/venv"):
+        with pytest.raises(click.UsageError, match="another envdoctor fix changes /venv now"), records.held("/venv"):
+            pass
+        with records.held("/other"):
+            pass
+    with records.held("/venv"):
+        assert 2 == len(list(state.glob("*.lock")))
+    with pytest.raises(click.UsageError, match="there is no record"):
+        records.read("last")
+
+
+def test_a_lock_that_is_a_link_is_not_followed(state: Path, tmp_path: Path) -> None:
+    """Nobody can have another file opened in the place of a lock."""
+    from envdoctor.cli.streams import OwnFailure
+
+    with records.held("/venv"):
+        (lock,) = state.glob("*.lock")
+    lock.unlink()
+    lock.symlink_to(tmp_path / "target")
+    with pytest.raises(OwnFailure), records.held("/venv"):
+        pass
+    assert not (tmp_path / "target").exists()
+
+
 # Undoing
 
 
@@ -239,13 +267,19 @@ def shells(found: object) -> list[str]:
 def test_undo_brings_back_exact_versions() -> None:
     """Changed and removed ones come back by version, from the index of their variant; added ones go."""
     before = packages("torch==2.13.0+cu126", "numpy==1.26.4", "gone==1.0")
-    after = packages("torch==2.13.0", "numpy==2.4.6", "added==3.0")
+    after = packages("torch==2.12.0", "numpy==2.4.6", "added==3.0")
     expected = [
         f"{PYTHON} -m pip uninstall -y 'added'",
         f"{PYTHON} -m pip install --no-deps 'gone==1.0' 'numpy==1.26.4'",
         f"{PYTHON} -m pip install --no-deps 'torch==2.13.0+cu126' --index-url https://download.pytorch.org/whl/cu126",
     ]
     assert expected == shells(undo(record(before, after), after))
+
+
+def test_undo_brings_back_another_build_of_the_same_release() -> None:
+    """An installer takes 0.28.0+cpu for 0.28.0: the text itself is asked for, and by force."""
+    found = undo(record(packages("x==0.28.0"), packages("x==0.28.0+cpu")), packages("x==0.28.0+cpu"))
+    assert [f"{PYTHON} -m pip install --force-reinstall --no-deps 'x===0.28.0'"] == shells(found)
 
 
 def test_undo_leaves_what_somebody_changed_since() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -81,17 +82,20 @@ def _check_ids(ids: tuple[str, ...], catalogue: Catalogue) -> None:
 
 
 def _apply(report: Report, given: dict[str, Any], settled: Settings, catalogue: Catalogue) -> Applied:
-    from envdoctor.cli import applying
+    from envdoctor.cli import applying, records
     from envdoctor.cli.asking import Asker
-    from envdoctor.cli.records import Keeper
+    from envdoctor.facts.packages import Packages
 
     means = applying.Means(
         look=lambda: look(given, settled, catalogue),
         ask=Asker(yes=given["yes"]),
-        keep=Keeper(),
+        keep=records.Keeper(),
         dry=given["dry_run"],
     )
-    return applying.apply(report, frozenset(given["ids"]), means)
+    prefix = (report.snapshot.get(Packages) or Packages()).prefix or ""
+    idle = given["dry_run"] or not any(each.fixes for each in report.active)
+    with contextlib.nullcontext() if idle else records.held(prefix):
+        return applying.apply(report, frozenset(given["ids"]), means)
 
 
 def _code(report: Report, given: dict[str, Any], settled: Settings) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +16,7 @@ from envdoctor.cli.streams import OwnFailure
 from envdoctor.remedy.apply import SCHEMA, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 LARGEST = 4 << 20  # a list of ten thousand packages is 1 MB
 EXPECTED = "expected a record that envdoctor fix --apply wrote, or 'last'"
@@ -45,6 +47,34 @@ class Keeper:
         except OSError as error:
             raise OwnFailure(f"no record can be kept in {folder()}: {error.strerror or error}") from None
         return self.path
+
+
+@contextlib.contextmanager
+def held(prefix: str) -> Iterator[None]:
+    """Keep one environment for one run at a time: two that install into it at once leave neither's packages.
+
+    The lock ends with the process, however that ends. Where no lock can be made, none is held.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    name = hashlib.sha256(prefix.encode("utf-8", "replace")).hexdigest()[:16]
+    try:
+        folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(folder() / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise OwnFailure(f"no record can be kept in {folder()}: {error.strerror or error}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise click.UsageError(f"another envdoctor fix changes {prefix} now: wait until it has ended") from None
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _new() -> Path:

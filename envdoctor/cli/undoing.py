@@ -35,7 +35,8 @@ def undo(given: dict[str, Any], catalogue: Catalogue) -> int:
     ask = Asker(yes=given["yes"])
     if given["dry_run"] or not ask("Run it?"):
         return _end(given, path, planned, (), remedy.Effect.NOT_RUN if given["dry_run"] else remedy.Effect.DECLINED)
-    ran = tuple(run_all(planned.commands))
+    with records.held(record.prefix):
+        ran = tuple(run_all(planned.commands))
     if any(each.ended.interrupted for each in ran):
         return _end(given, path, planned, ran, remedy.Effect.INTERRUPTED)
     left = remedy.undo(record, _packages(given, catalogue))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from packaging.version import InvalidVersion, Version
 
 from envdoctor.finding import Severity, Status, Verdict
-from envdoctor.remedy.installer import installer_for
+from envdoctor.remedy.installer import AGAIN, installer_for
 from envdoctor.remedy.wheels import INDEX
 
 if TYPE_CHECKING:
@@ -157,7 +157,10 @@ def undo(record: Record, now: Packages) -> Undo:
         name for name in ours if name not in before and NAME.fullmatch(name) and current[name].source == "pip"
     )
     installer = replace(installer_for(now), elsewhere=False)
-    commands = ((installer.uninstall(added),) if added else (), _reinstalled(back, now))
+    hidden = {
+        name for name in ours if name in before and name in current and _same_release(before[name], current[name])
+    }
+    commands = ((installer.uninstall(added),) if added else (), _reinstalled(back, now, hidden))
     words = (
         *(f"{name} was changed since, so it stays as it is" for name in since),
         *(f"{name} {before[name].version} is on no index ({_from(before[name])})" for name in lost),
@@ -184,13 +187,26 @@ def _from(each: Installed) -> str:
     return "a source tree under development" if each.editable else f"it came by {each.source}, as {each.version}"
 
 
-def _reinstalled(back: list[Installed], now: Packages) -> tuple[Command, ...]:
-    """Ask for the exact versions: those of one PyTorch index in one command, without what they would draw in."""
+def _same_release(one: Installed, other: Installed) -> bool:
+    """Tell whether two builds of one release differ by their local tag alone."""
+    try:
+        return Version(one.version).public == Version(other.version).public
+    except InvalidVersion:
+        return False
+
+
+def _reinstalled(back: list[Installed], now: Packages, hidden: set[str]) -> tuple[Command, ...]:
+    """Ask for the exact versions: those of one PyTorch index in one command, without what they would draw in.
+
+    ``hidden``: another build of the same release is there, which installers take for what is asked.
+    """
     installer = replace(installer_for(now), elsewhere=False)
-    by_variant: dict[str, list[str]] = {}
+    groups: dict[tuple[str, bool], list[str]] = {}
     for each in back:
-        by_variant.setdefault(Version(each.version).local or "", []).append(f"{each.name}=={each.version}")
+        behind = each.name in hidden
+        sign = "===" if behind else "=="  # the text itself: 0.28.0 and not 0.28.0+cpu
+        groups.setdefault((Version(each.version).local or "", behind), []).append(f"{each.name}{sign}{each.version}")
     return tuple(
-        installer.install(tuple(specs), f"{INDEX}/{variant}" if variant else "", alone=True)
-        for variant, specs in sorted(by_variant.items())
+        installer.install(tuple(specs), f"{INDEX}/{variant}" if variant else "", again=AGAIN * behind, alone=True)
+        for (variant, behind), specs in sorted(groups.items())
     )
