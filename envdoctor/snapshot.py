@@ -10,6 +10,7 @@ import msgspec
 
 from envdoctor import __version__
 from envdoctor.facts import Fact, key_of
+from envdoctor.facts.drift import Drift
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, DriverFiles, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Environment, Host, Resources
@@ -41,7 +42,7 @@ FACTS: tuple[type[Fact], ...] = (
     Host, Resources, Environment, PciBus, DeviceNodes, KernelModule, DriverFiles, NvidiaSmi, CudaDriver, CudaRuntime,
     GpuState, GpuFabric, KernelLog, Packages, TorchPath, TorchBuild, TorchFiles, TorchImport, TorchCuda, TorchSettings,
     CompileTools, KernelAnswers, Libraries, Extensions, Container, Fabric, Job, Storage, Toolkit, MappedLibraries,
-    ErrorText, Wanted, Pasted, Required,
+    ErrorText, Wanted, Pasted, Required, Drift,
 )  # fmt: skip
 BY_KEY: dict[str, type[Fact]] = {key_of(each): each for each in FACTS}
 F = TypeVar("F", bound=Fact)

@@ -40,6 +40,8 @@ EMPTY = "the selection is empty: --only and --skip leave no rule to run"
 @click.option(
     "--require", multiple=True, metavar="NAME=VALUE", help="Require gpus=8, 'torch>=2.9', bf16=native, … Repeatable."
 )
+@click.option("--against", metavar="FILE", help="Compare with a baseline, a snapshot, or envdoctor.lock.")
+@click.option("--strict", is_flag=True, help="With --against: exactly the same, and every difference is an error.")
 @click.option("--fail-on", type=OneOf("severity", FAIL_ON), help="Exit 1 from this severity on. [default: error]")
 @click.option("--timeout", type=Seconds(), help="Limit of the whole run in seconds. [default: 120; quick 15]")
 @click.option("--config", metavar="FILE", help="Read this configuration file instead of the nearest one.")
@@ -86,6 +88,8 @@ def judge(snapshot: Snapshot, settled: Settings, catalogue: Catalogue) -> Report
 
     if settled.require.needs:
         snapshot = with_fact(snapshot, settled.require)
+    if settled.against:
+        snapshot = with_fact(snapshot, settled.against.drift(snapshot))
     snapshot = whatif.project(snapshot)
     report = whatif.reworded(examine(snapshot, catalogue.rules, settled.selection))
     nothing = all(settled.selection.reason_to_skip(rule) for rule in catalogue.rules)

@@ -25,6 +25,7 @@ USAGE = 2
 UNDETERMINED = 3
 INTERNAL = 4
 INTERRUPTED = 130
+COUNTED = {"error": ("error",), "warning": ("error", "warning"), "never": ()}  # by --fail-on
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 ISSUES = "https://github.com/torch-envdoctor/envdoctor/issues"
 
@@ -95,8 +96,7 @@ def code_for(report: Report, fail_on: str) -> int:
     """Give the exit code that a report means: findings come before undetermined."""
     if report.interrupted:
         return INTERRUPTED
-    counted = {"error": ("error",), "warning": ("error", "warning"), "never": ()}[fail_on]
-    if any(each.severity and each.severity.value in counted for each in report.active):
+    if any(each.severity and each.severity.value in COUNTED[fail_on] for each in report.active):
         return FINDINGS
     return UNDETERMINED if undetermined(report) else OK
 

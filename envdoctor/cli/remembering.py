@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from envdoctor.cli.settings import Settings
     from envdoctor.finding import Report
 
-OTHERS = ("python", "via", "pid", "from_", "root")  # options that name somebody else than this very interpreter
+OTHERS = ("python", "via", "pid", "from_", "root", "against")  # somebody or something else than this interpreter alone
 
 
 def cache_options(command: Any) -> Any:

@@ -17,6 +17,7 @@ from envdoctor.selection import Selection
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from envdoctor.cli.against import Against
     from envdoctor.cli.catalogue import Catalogue
     from envdoctor.config import Config
     from envdoctor.finding import Ignored
@@ -34,6 +35,7 @@ class Settings:
     selection: Selection = field(default_factory=Selection)
     require: Required = field(default_factory=Required)
     notes: tuple[str, ...] = ()
+    against: Against | None = None
 
 
 def configured(file: str | None) -> Config:
@@ -59,7 +61,16 @@ def settle(given: Mapping[str, Any], catalogue: Catalogue) -> Settings:
         selection,
         required(config, given.get("require", ())),
         (*config.notes, *notes),
+        _against(given, catalogue),
     )
+
+
+def _against(given: Mapping[str, Any], catalogue: Catalogue) -> Against | None:
+    if not (given.get("against") or given.get("strict")):
+        return None
+    from envdoctor.cli import against
+
+    return against.read(given, catalogue)
 
 
 def required(config: Config, words: Iterable[str]) -> Required:

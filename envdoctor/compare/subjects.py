@@ -30,8 +30,13 @@ STORIES: dict[str, tuple[str, ...]] = {
     ),
     "kernel": ("host.kernel",),
     "container": ("container.*", "image.*", "host.container"),
+    "kernel module": ("kernel_module.loaded", "kernel_module.flavor", "kernel_module.*"),
+    "/dev/nvidiactl": ("device_nodes.nvidiactl.exists", "device_nodes.nvidiactl.*"),
+    "/dev/nvidia-uvm": ("device_nodes.uvm.exists", "device_nodes.uvm.*"),
     "GPUs": ("gpu_state.count", "cuda_driver.device_count", "gpu_state.*", "cuda_driver.*", "nvidia_smi.*"),
 }  # fmt: skip
+# Of a library many fields change at once: the most telling first.
+LIBRARY = ("api_version", "first.version", "installed_version", "declared_version", "soname", "first.via", "mapped")
 # Rows that are subjects of their own: what they are called, in the order to read them after the stories.
 CALLED = {
     "gpu": "GPU {}",
@@ -55,8 +60,9 @@ CALLED = {
     "nvcc": "{}",
     "package": "package {}",
 }
+_DOTTED = frozenset(("extension", "mount", "nic", "node"))  # rows whose names may hold dots, and whose fields do not
 # Facts whose fields are read without their fact's name.
-_PLAIN = {"torch_settings": "torch setting", "resources": "", "host": "", "kernel_module": "kernel module"}
+_PLAIN = {"torch_settings": "torch setting", "resources": "", "host": ""}
 _FACT_OF = {each.name: key.partition(".")[0] for key, each in ROWS.items()}
 _FACT_OF |= {name: key.partition(".")[0] for key, name in PAIRS.items()} | {
     "nvlink": "gpu_fabric", "link": "gpu_fabric", "gpu": "gpu_state",
@@ -73,7 +79,7 @@ def fact_of(key: str) -> str:
 @cache
 def subject_of(key: str) -> str:
     """Say what a key is about: ``driver``, ``package numpy``, ``GPU 0``."""
-    story = _story(key)
+    story = story_of(key)
     if story:
         return story
     top, _, rest = key.partition(".")
@@ -88,7 +94,7 @@ def words_of(key: str) -> str:
     Nothing where the subject says all: a row that is one value, the fact that leads its story.
     """
     top, _, rest = key.partition(".")
-    if top in _ONE_VALUE or (_story(key) and is_lead(key)):
+    if top in _ONE_VALUE or (story_of(key) and is_lead(key)):
         return ""
     field = rest[len(_row(top, rest)) + 1 :] if top in CALLED else rest
     return _words(field)
@@ -108,30 +114,49 @@ def _row(top: str, rest: str) -> str:
     """Give the name of the row: all of it where a row is one value, else what comes before the fields."""
     if top in _ONE_VALUE:
         return rest
-    parts = rest.split(".")
-    fields = 2 if len(parts) > 2 and parts[-2] in {"first", "mig"} else 1
-    return ".".join(parts[:-fields]) or rest
+    return (rest.rpartition(".")[0] or rest) if top in _DOTTED else rest.partition(".")[0]
 
 
 def is_lead(key: str) -> bool:
     """Tell whether a key is the one that says its story best."""
-    story = _story(key)
+    story = story_of(key)
+    if key.startswith("library."):
+        return key.endswith(LIBRARY[:3])
     return not story or STORIES[story][0] == key
 
 
 @cache
 def rank_of(key: str) -> tuple[int, int, str]:
     """Give the place of a key: its subject's among subjects, then its own in the story."""
-    story = _story(key)
-    if story:
-        return list(STORIES).index(story), _place(key, STORIES[story]), key
     top = key.partition(".")[0]
+    if top != "library" and (story := story_of(key)):
+        return list(STORIES).index(story), _place(key, STORIES[story]), key
     called = list(CALLED)
-    return len(STORIES) + (called.index(top) if top in CALLED else len(called)), 0, key
+    place = next((n for n, each in enumerate(LIBRARY) if key.endswith("." + each)), len(LIBRARY))
+    return len(STORIES) + (called.index(top) if top in CALLED else len(called)), place * (top == "library"), key
 
 
-def _story(key: str) -> str:
+def story_of(key: str) -> str:
+    """Give the story that a key belongs to; nothing when it stands for itself."""
+    if key.startswith("library."):
+        return CALLED["library"].format(_row("library", key.partition(".")[2]))
     return next((name for name, keys in STORIES.items() if _place(key, keys) < len(keys)), "")
+
+
+def row_of(key: str) -> str:
+    """Give the row that a field belongs to (``gpu.0`` for ``gpu.0.name``); nothing for what is no field of a row."""
+    top, _, rest = key.partition(".")
+    if top not in CALLED or top in _ONE_VALUE:
+        return ""
+    return f"{top}.{_row(top, rest)}"
+
+
+def title_of_rows(top: str, names: list[str], field: str) -> str:
+    """Give the title of one field of several rows: ``GPU 0-7: power limit watts``."""
+    numbers = [int(each) for each in names if each.isdigit()]
+    in_a_row = len(numbers) == len(names) > 2 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    called = CALLED[top].format(f"{numbers[0]}-{numbers[-1]}" if in_a_row else ", ".join(names))
+    return f"{called}: {_words(field)}" if field else called
 
 
 def _place(key: str, keys: tuple[str, ...]) -> int:

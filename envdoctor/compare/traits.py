@@ -68,7 +68,7 @@ _OWN = """
     packages.executable packages.prefix packages.path packages.lock_file
     torch_build.location torch_import.file torch_path.found torch_path.namespaces shadow.*
     library.*.first.path library.*.first.real_path libraries.complaints
-    mapped_libraries.paths cuda_runtime.library
+    library.*.mapped cuda_runtime.library
     gpu.*.uuid gpu.*.serial gpu.*.pci_address gpu.*.mig.*.uuid
     gpu.*.ecc_uncorrected_aggregate gpu.*.remapped_rows_correctable gpu.*.remapped_rows_uncorrectable
     pci_gpu.*.address pci_nvswitch.*.address pci_other_gpu.*.address infiniband.*.pci_address nic.*.pci_address
@@ -84,7 +84,7 @@ _VOLATILE = """
     gpu.*.sm_clock_mhz gpu.*.memory_clock_mhz gpu.*.event_reasons gpu.*.temperature_celsius gpu.*.power_watts
     gpu.*.power_limit_enforced_watts gpu.*.ecc_corrected_volatile gpu.*.ecc_uncorrected_volatile
     gpu.*.pcie_generation gpu.*.pcie_replays mount.*.free_mib mount.*.free_inodes
-    kernel.*.seconds kernel.*.rms_error kernel_answers.fingerprint.rms_error
+    mapped_libraries.paths kernel.*.seconds kernel.*.rms_error kernel_answers.fingerprint.rms_error
     job.pid job.command job.executable job.same_python job.libraries job.deleted_libraries job.cgroup
     job.open_files_soft job.locked_memory_soft_kib job.threads job.user_id job.state job.resident_mib
     job.other_mount_namespace job.ended
@@ -94,7 +94,7 @@ _LEFT_OUT = """
     torch_import.where torch_import.warnings torch_import.earlier_errors torch_cuda.warnings
     kernel_log.xids kernel_log.nvrm_lines gpu.*.processes gpu.*.index cuda_device.*.index smi_gpu.*.index
     torch_build.pins torch_build.metadata_version torch_files.checked_files torch_files.dist_infos
-    library.*.name library.*.declared library.*.bundled library.*.mapped library.*.driver_limit
+    library.*.name library.*.declared library.*.bundled library.*.driver_limit
     library.*.needed_versions library.*.first.requested_by library.*.first.owner libraries.openmp
     driver_files.first_libcuda.soname extension.*.distribution extension.*.path extension.*.unresolved
     infiniband.*.device infiniband.*.port nic.*.name nic.*.virtual mount.*.purpose
@@ -103,7 +103,8 @@ _LEFT_OUT = """
     kernel_answers.fingerprint.reason kernel_answers.fingerprint.size kernel_answers.fingerprint.setting
     error_text.lines error_text.python_versions error_text.left_out
     wanted.requirements wanted.indexes wanted.channels wanted.images wanted.python wanted.variables wanted.locked
-    pasted.formats pasted.remarks required.needs
+    pasted.formats pasted.remarks required.needs drift.rows drift.slower drift.not_compared drift.source drift.kind
+    drift.saved drift.strict drift.compared drift.measured drift.ambiguous
 """
 TRAITS: dict[str, str] = {
     pattern: trait

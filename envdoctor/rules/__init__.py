@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MODULES = (
     "devices", "driver", "cuda_start", "visibility", "cuda_unavailable", "arch", "system", "precision",
-    "doctor", "partial", "out_of_date",
+    "doctor", "partial", "out_of_date", "drifted",
     "card_health", "card_speed", "card_use", "library_search", "cudnn", "library_copies", "system_libraries",
     "torch", "torch_files", "torch_copies", "torch_pins", "torch_import",
     "packages", "companions", "companion_gpus", "ptxas", "conda_channels", "companion_cuda", "companion_systems",

@@ -12,6 +12,7 @@ from typing import Any
 FILES = {
     "envdoctor.bench-diff/1": "bench-diff-1.json",
     "envdoctor.bench/1": "bench-1.json",
+    "envdoctor.diff/1": "diff-1.json",
     "envdoctor.event/1": "event-1.json",
     "envdoctor.fix/1": "fix-1.json",
     "envdoctor.fleet/1": "fleet-1.json",
@@ -23,6 +24,7 @@ FILES = {
 PARTS = {
     "envdoctor.bench-diff/1": ("envdoctor.snapshot/1",),
     "envdoctor.bench/1": ("envdoctor.bench-diff/1", "envdoctor.report/1", "envdoctor.snapshot/1"),
+    "envdoctor.diff/1": ("envdoctor.snapshot/1",),
     "envdoctor.fleet/1": ("envdoctor.report/1", "envdoctor.snapshot/1"),
     "envdoctor.event/1": ("envdoctor.report/1", "envdoctor.snapshot/1"),
     "envdoctor.report/1": ("envdoctor.snapshot/1",),
