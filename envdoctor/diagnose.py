@@ -210,37 +210,57 @@ def _elsewhere(snapshot: Snapshot) -> str:
 def with_causes(findings: tuple[Finding, ...], rules: Iterable[Rule]) -> tuple[Finding, ...]:
     """Name, in each finding, the fired findings that explain it, the likeliest first.
 
-    The candidates are the ids that the finding itself names, else those that its rule declares.
+    The candidates are the ids that the finding itself names, which go first, and those that its rule declares.
     """
-    explained = {rule.id: rule.explained_by for rule in rules}
+    declared = {rule.id: rule.explained_by for rule in rules}
     fired = [f for f in findings if f.ignored is None and f.severity is not Severity.INFO]
     return tuple(
-        replace(each, caused_by=_causes(each, each.caused_by or explained.get(each.id, ()), fired)) for each in findings
+        replace(each, caused_by=_causes(each, each.caused_by, declared.get(each.id, ()), fired)) for each in findings
     )
 
 
-def _causes(finding: Finding, explained_by: tuple[str, ...], fired: list[Finding]) -> tuple[str, ...]:
-    certainty = list(Confidence)
-    ranked = sorted(
-        (f for f in fired if f.id in explained_by and f.key != finding.key),
-        key=lambda f: (f.severity.rank if f.severity else 9, certainty.index(f.confidence), explained_by.index(f.id)),
-    )
+def _causes(
+    finding: Finding, named: tuple[str, ...], declared: tuple[str, ...], fired: list[Finding]
+) -> tuple[str, ...]:
+    candidates, certainty = (*named, *declared), list(Confidence)
+
+    def likeliest(f: Finding) -> tuple[bool, int, int, int]:
+        rank = f.severity.rank if f.severity else 9
+        return (f.id not in named, rank, certainty.index(f.confidence), candidates.index(f.id))
+
+    ranked = sorted((f for f in fired if f.id in candidates and f.key != finding.key), key=likeliest)
     return tuple(each.key for each in ranked)
 
 
 def in_reading_order(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """Sort findings as a person should read them: causes before consequences, errors first, surest first.
 
-    A cause is ranked by the worst of what follows from it, so that the one to fix first leads.
+    A cause is ranked by the worst of what follows from it. Of several that may explain one finding, the likeliest goes
+    before the others, and one from which something follows before one that stands alone: the one to fix first leads.
     """
-    weight = {f.key: sum(f.key in other.caused_by for other in findings) for f in findings}
-    certainty = list(Confidence)
+    roots, certainty = _roots(findings), list(Confidence)
+    counted = [f for f in findings if f.ignored is None]
+    follows = {f.key: [each for each in counted if each is not f and roots[each.key] == f.key] for f in findings}
+    rivals = {roots[key] for f in counted for key in f.caused_by if roots.get(key, roots[f.key]) != roots[f.key]}
 
-    def place(f: Finding) -> tuple[bool, bool, int, int, int]:
-        rank = f.severity.rank if f.severity else 9
-        return (f.ignored is not None, bool(f.caused_by), rank, certainty.index(f.confidence), -weight[f.key])
+    def place(f: Finding) -> tuple[bool, bool, int, bool, bool, int, int]:
+        worst = min((each.severity.rank for each in (f, *follows[f.key]) if each.severity), default=9)
+        told = (not follows[f.key], certainty.index(f.confidence), -len(follows[f.key]))
+        return (f.ignored is not None, bool(f.caused_by), worst, f.key in rivals, *told)
 
     return tuple(sorted(findings, key=place))
+
+
+def _roots(findings: tuple[Finding, ...]) -> dict[str, str]:
+    """Give for each finding the one that its first causes end in; one in a circle ends in itself."""
+    first = {f.key: next(iter(f.caused_by), "") for f in findings}
+    found: dict[str, str] = {}
+    for key in first:
+        seen = [key]
+        while first[seen[-1]] in first and first[seen[-1]] not in seen:
+            seen.append(first[seen[-1]])
+        found[key] = key if first[seen[-1]] in seen else seen[-1]
+    return found
 
 
 def verdict_of(findings: Iterable[Finding], checks: Iterable[Check]) -> Verdict:

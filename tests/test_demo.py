@@ -23,7 +23,7 @@ SCRIPT = Path(__file__).parent.parent / "scripts" / "make-demo"
 PRIMARY = {
     "driver-470-under-cu130": "driver-too-old-for-cuda-build",
     "broken-import": "torch-install-damaged",
-    "container-without-gpus": "device-nodes-missing",
+    "container-without-gpus": "container-gpu-not-passed",
     "wheel-drift": "cudnn-version-mismatch",
     "sick-gpu": "ecc-uncorrectable@5",
     "h100x8-healthy": None,

@@ -8,6 +8,7 @@ from envdoctor.facts.driver import CudaDriver, CudaRuntime
 from envdoctor.facts.torch import TorchCuda
 from envdoctor.finding import Evidence, see
 
+STUB_LIBRARY = 34
 INSUFFICIENT_DRIVER = 35
 NO_DEVICE = 100
 NOT_READY = 802

@@ -26,7 +26,7 @@ COMPUTE = frozenset({"compute", "all"})
     severity=Severity.ERROR,
     group="GPUs",
     essential=True,
-    explained_by=("nvidia-driver-missing", "device-nodes-missing"),
+    explained_by=("nvidia-driver-missing",),
 )
 def container_gpu_not_passed(
     host: Host,

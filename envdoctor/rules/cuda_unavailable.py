@@ -11,7 +11,18 @@ from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Evidence, Finding, Fix, Safety, Severity
 from envdoctor.remedy import driver as ways
 from envdoctor.rule import Missing, rule
-from envdoctor.rules.answers import NO_DEVICE, cu_init, cudart, torch_code, torch_says
+from envdoctor.rules.answers import (
+    COMPAT_NOT_SUPPORTED,
+    INSUFFICIENT_DRIVER,
+    NO_DEVICE,
+    NOT_READY,
+    STUB_LIBRARY,
+    SYSTEM_DRIVER_MISMATCH,
+    cu_init,
+    cudart,
+    torch_code,
+    torch_says,
+)
 from envdoctor.rules.builds import need_cuda_build
 from envdoctor.rules.presence import need_gpu
 
@@ -22,11 +33,28 @@ CAUSES = (
     "nvidia-driver-missing", "device-nodes-missing", "device-nodes-no-permission", "container-gpu-not-passed",
     "container-gpu-detached", "wsl-driver-missing", "wsl-libcuda-shadowed", "driver-library-mismatch",
     "libcuda-stub-or-stale-on-path", "forward-compat-unsupported", "driver-too-old-for-cuda-build",
+    "ngc-image-needs-newer-driver",
     "fabric-manager-missing", "driver-needs-reboot", "uvm-broken-after-suspend", "cuda-visible-devices-wrong",
     "exclusive-compute-mode", "mig-limitation", "vgpu-limitation", "gpu-lost", "xid-errors", "gpu-hardware-fault",
     "torch-import-crashes", "torch-import-fails", "torch-install-damaged", "nvidia-wheel-lib-not-found",
     "ld-library-path-shadowing",
 )  # fmt: skip
+
+# What a code speaks of: these go before every other cause that fired.
+BY_CODE: dict[int, tuple[str, ...]] = {
+    INSUFFICIENT_DRIVER: ("driver-too-old-for-cuda-build", "ngc-image-needs-newer-driver"),
+    STUB_LIBRARY: ("libcuda-stub-or-stale-on-path",),
+    NOT_READY: ("fabric-manager-missing",),
+    SYSTEM_DRIVER_MISMATCH: ("driver-library-mismatch", "forward-compat-unsupported", "libcuda-stub-or-stale-on-path"),
+    COMPAT_NOT_SUPPORTED: ("forward-compat-unsupported",),
+    NO_DEVICE: (
+        "cuda-visible-devices-wrong", "device-nodes-no-permission", "device-nodes-missing", "container-gpu-not-passed",
+        "gpu-lost", "mig-limitation",
+    ),
+    UNKNOWN_ERROR: ("uvm-broken-after-suspend", "container-gpu-detached", "gpu-lost", "gpu-hardware-fault"),
+    DEVICES_UNAVAILABLE: ("exclusive-compute-mode",),
+    OUT_OF_MEMORY: ("gpu-memory-low", "gpu-in-use"),
+}  # fmt: skip
 
 HINTS = {
     NO_DEVICE: "Error 100 means that CUDA sees no device: hidden by a variable, a cgroup or a batch system.",
@@ -82,6 +110,7 @@ def cuda_unavailable(
         "PyTorch cannot use CUDA",
         HINTS.get(code or 0, ""),
         evidence=said,
+        caused_by=BY_CODE.get(code or 0, ()),
         fixes=(
             *((ways.reload_uvm(),) if code == UNKNOWN_ERROR else ()),
             *_look_further(module, smi, nodes, environment),

@@ -119,7 +119,12 @@ def _driver_fixes(module: KernelModule, host: Host | None) -> tuple[Fix, ...]:
     return (install,)
 
 
-@rule(severity=Severity.ERROR, group="GPUs", essential=True, explained_by=("nvidia-driver-missing",))
+@rule(
+    severity=Severity.ERROR,
+    group="GPUs",
+    essential=True,
+    explained_by=("nvidia-driver-missing", "container-gpu-not-passed"),
+)
 def device_nodes_missing(
     nodes: DeviceNodes,
     module: KernelModule,

@@ -22,7 +22,11 @@ from envdoctor.rules.driver_level import Driver, support_of, version_of
 from envdoctor.rules.presence import seen_working
 
 
-@rule(severity=Severity.ERROR, group="driver", explained_by=("nvidia-driver-missing", "device-nodes-missing"))
+@rule(
+    severity=Severity.ERROR,
+    group="driver",
+    explained_by=("nvidia-driver-missing", "container-gpu-not-passed", "device-nodes-missing"),
+)
 def ngc_image_needs_newer_driver(
     container: Container,
     driver: CudaDriver | None,
