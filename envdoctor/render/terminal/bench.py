@@ -79,7 +79,7 @@ def measured_device(result: Result) -> str:
         return "Nothing was measured: the device was not found."
     device, found = result.run.device, result.run.machine
     if found.is_cpu:
-        cores = f"{device.cpus or '?'} CPUs, {device.threads or '?'} threads"
+        cores = f"{many(device.cpus or 0, 'CPU')}, {many(device.threads or 0, 'thread')}"
         model = device.cpu_model or "of unknown make"
         return f"Measured: the CPU, {model} ({cores}). There are no references for CPUs: it is not judged."
     known = f"held against {found.spec.gpu}" if found.spec else f"not held against references: {found.why_no_spec}"
