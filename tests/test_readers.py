@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from envdoctor import readers
+from envdoctor import diagnose, readers
 from envdoctor.facts.driver import NvidiaSmi
 from envdoctor.facts.host import Host
 from envdoctor.facts.nvml import GpuFabric, GpuState
 from envdoctor.facts.packages import Packages
 from envdoctor.facts.text import ErrorText, Pasted
 from envdoctor.facts.torch import TorchBuild, TorchCuda
+from envdoctor.finding import Verdict
 from tests.pasted_facts import NAMES, paste, told
 
 # version, CUDA, HIP, CPU only | Python | driver | number of GPUs, name of the first | is_available
@@ -154,6 +155,16 @@ def test_one_text_may_hold_several_formats() -> None:
     assert words is not None
     assert {"collect_env", "nvidia-smi", "pip list", "error text"} == {name for _, name in pasted.formats}
     assert trace == [each.text for each in words.lines][-2:]
+
+
+FAULTY = {"nvidia-smi-r535", "nvidia-smi-q-r570"}  # memory errors, a card that is taken
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_healthy_paste_ends_well(name: str) -> None:
+    """What a text never carries is skipped, and leaves the verdict alone; what it shows is found."""
+    verdict = diagnose.examine(readers.read(paste(name), source="a text")).verdict
+    assert (Verdict.ERRORS if name in FAULTY else Verdict.OK) is verdict
 
 
 def test_what_says_nothing_is_not_recognised() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.surroundings import Container
 from envdoctor.facts.text import Pasted
 from envdoctor.facts.torch import TorchBuild, TorchCuda, TorchImport
-from envdoctor.finding import Finding, Report, Severity, Status
+from envdoctor.finding import Finding, Report, Safety, Severity, Status
 from envdoctor.snapshot import Snapshot
 
 FOLDER = Path(__file__).parent / "wanted"
@@ -204,6 +205,20 @@ def test_what_cannot_work_is_told(text: str, key: str, words: str) -> None:
 def test_what_works_raises_no_error(text: str) -> None:
     """A file that suits the machine has no error in it."""
     assert {} == {key: each.title for key, each in counted(judged(text)).items() if each.severity is Severity.ERROR}
+
+
+@pytest.mark.parametrize("name", sorted(each.name for each in FOLDER.iterdir()))
+@pytest.mark.parametrize("level", ["10.2", "11.4", "12.2"])
+def test_what_is_to_be_written_passes_a_shell(name: str, level: str) -> None:
+    """Every way out, for every kind of file and old drivers, is text that sh reads; we would run none of it."""
+    old = machine({"10.2": "440.33.01", "11.4": "470.256.02", "12.2": "535.183.01"}[level], level)
+    report = judged((FOLDER / name).read_text(encoding="utf-8"), name, old)
+    shells = [each.shell for found in report.findings for fix in found.fixes for each in fix.commands]
+    done = subprocess.run(["sh", "-n"], input="\n".join(shells), capture_output=True, text=True, check=False)
+    assert (0, "") == (done.returncode, done.stderr)
+    planned = [fix for found in report.findings if found.title.startswith("With ") for fix in found.fixes]
+    safe = [each for fix in planned if fix.safety is Safety.SAFE for each in fix.commands]
+    assert [] == [each.shell for each in safe if each.argv is not None]
 
 
 def test_a_lock_made_for_other_systems() -> None:
