@@ -5,73 +5,15 @@ from __future__ import annotations
 import pytest
 
 from envdoctor.finding import Confidence, Severity, Status
+from envdoctor.rules import WITNESSES
 from tests.pasted import A100_CU121, UNSEEN, alarms, found, judged
+from tests.said_rows import CONFIRMED, CONTRADICTED, NMS, UNKNOWN_ERROR, build
 
-NO_IMAGE = "RuntimeError: CUDA error: no kernel image is available for execution on the device"
-UNKNOWN_ERROR = "RuntimeError: CUDA unknown error - this may be due to an incorrectly set up environment"
-TOO_OLD = "The NVIDIA driver on your system is too old (found version 11040)."
-NMS = "RuntimeError: operator torchvision::nms does not exist"
-HANG = "training is stuck at NCCL initialisation"
-DIFFERS = "results are less accurate on the new card"
-NO_CUDA = "torch.cuda.is_available() returns False"
-
-
-def cards(*names: str) -> str:
-    """List GPUs as collect_env does."""
-    lines = [f"GPU {index}: {name}" for index, name in enumerate(names)]
-    return "\n".join(["Is CUDA available: True", "GPU models and configuration:", *lines, ""])
-
-
-def build(torch: str, cuda: str, *more: str) -> str:
-    """Say which torch it is, as collect_env does."""
-    return "\n".join([f"PyTorch version: {torch}", f"CUDA used to build PyTorch: {cuda}", *more, ""])
-
-
-# The text, the facts beside it, and what must be among the findings: id, severity, confidence (None: either).
-CONFIRMED = [
-    (TOO_OLD, build("2.1.0+cu121", "12.1"), "driver-too-old-for-cuda-build", "error", "certain"),
-    (NO_IMAGE, build("2.3.1+cu121", "12.1") + cards("NVIDIA GeForce RTX 5090"), "gpu-arch-not-in-build", "error", None),
-    (NO_IMAGE, build("2.3.1+cu121", "12.1") + cards("Tesla T4"), "extension-arch-missing", "warning", None),
-    (f"{NO_IMAGE} (flash_attn_gpu.fwd)", A100_CU121, "extension-arch-missing", "warning", "likely"),
-    (f"{NO_IMAGE} in flashinfer/attention/handler.cuh", cards("Tesla V100-SXM2-16GB"),
-     "gpu-too-old-for-package", None, None),
-    (f"after suspend: {UNKNOWN_ERROR}", UNSEEN, "uvm-broken-after-suspend", "error", "likely"),
-    (f"{UNKNOWN_ERROR}\nI have just upgraded the driver", UNSEEN, "driver-needs-reboot", "error", "likely"),
-    (UNKNOWN_ERROR, UNSEEN, "driver-needs-reboot", "warning", "possible"),
-    ("Error 804: forward compatibility was attempted on non supported HW",
-     cards("NVIDIA GeForce RTX 3090").replace("True", "False"),
-     "forward-compat-unsupported", "error", "certain"),
-    ("No CUDA GPUs are available", "CUDA_VISIBLE_DEVICES=3\n", "cuda-visible-devices-wrong", None, "likely"),
-    ("A module that was compiled using NumPy 1.x cannot be run in NumPy 2.0.0",
-     "[pip3] numpy==2.0.0\n[pip3] torch==2.2.2\n",
-     "numpy2-abi", "error", "certain"),
-    ("ImportError: libcudart.so.12: cannot open shared object file", build("2.9.0+cu130", "13.0"),
-     "extension-built-for-other-torch", "error", "likely"),
-    ("OSError: libcudart.so.12: cannot open shared object file", build("2.3.1+cu121", "12.1"),
-     "nvidia-wheel-lib-not-found", "error", "likely"),
-    ("version `GLIBC_2.34' not found (required by flash_attn_2_cuda.so)",
-     "Libc version: glibc-2.28\nIs debug build: False\nOS: CentOS 8\n",
-     "glibc-too-old", "error", "certain"),
-    ("undefined symbol: _ZN5torch3jit17parseSchemaOrNameERKSsb (common_ops.abi3.so)", build("2.8.0+cu128", "12.8"),
-     "cxx11-abi-mismatch", "error", "likely"),
-    (HANG, cards("NVIDIA RTX 6000 Ada Generation", "NVIDIA RTX 6000 Ada Generation"), "nccl-p2p-broken", "warning",
-     "possible"),
-    (DIFFERS, build("1.8.1", "11.1") + cards("GeForce RTX 3090"), "tf32-default-precision", "warning", "likely"),
-    (NO_CUDA, build("1.9.0+cpu", "None", "CUDA runtime version: 11.3.109"), "torch-cpu-only-on-gpu-machine",
-     "warning", "likely"),
-    ("The detected CUDA version (12.8) mismatches the version that was used to compile PyTorch (11.8).",
-     build("2.1.0+cu118", "11.8", "CUDA runtime version: 12.8.61"), "cuda-toolkit-torch-mismatch", "error", None),
-    ("CUDA_ERROR_NO_DEVICE (100)",
-     "OS: Ubuntu 22.04 on WSL2\nIs CUDA available: False\n", "wsl-libcuda-shadowed", "error", None),
-    ("libcuda.so.1: cannot open shared object file",
-     "OS: Ubuntu 22.04 on WSL2\nIs CUDA available: False\n", "wsl-driver-missing", None, None),
-    ("CUDA-capable device(s) is/are busy or unavailable",
-     cards("GRID A100D-20C").replace("True", "False"), "vgpu-limitation", "error", None),
-    ("unhandled system error, NCCL version 2.4.8", "NCCL_SOCKET_IFNAME=lo\n", "nccl-network-misconfig", None, None),
-    ("Could not find a version that satisfies the requirement torch==2.1.2",
-     "Python version: 3.12.3\nIs debug build: N/A\nOS: Ubuntu 24.04\n",
-     "python-unsupported", "error", "certain"),
-]  # fmt: skip
+# Rules without a witness that only words can fire.
+TEXT_ALONE = (
+    "driver-needs-reboot", "static-tls-exhausted", "mkl-threading-layer-conflict", "libcuda-dev-symlink-missing",
+    "windows-runtime-missing", "tf32-default-precision",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "facts", "id_", "severity", "confidence"), CONFIRMED)
@@ -85,37 +27,16 @@ def test_facts_confirm_a_text(text: str, facts: str, id_: str, severity: str | N
     assert [each for each in finding.evidence if each.fact == "error_text.lines"]
 
 
-# The text, facts that contradict it, and what must not be an alarm then.
-CONTRADICTED = [
-    (TOO_OLD, A100_CU121, "driver-too-old-for-cuda-build"),
-    (NO_CUDA, A100_CU121, "cuda-unavailable"),
-    (NO_CUDA, A100_CU121, "torch-cpu-only-on-gpu-machine"),
-    (UNKNOWN_ERROR, A100_CU121, "uvm-broken-after-suspend"),
-    (f"{UNKNOWN_ERROR} after upgrading the driver", A100_CU121, "driver-needs-reboot"),
-    ("Error 802: system not yet initialized", A100_CU121, "fabric-manager-missing"),
-    ("invalid device ordinal", A100_CU121, "cuda-visible-devices-wrong"),
-    ("No CUDA GPUs are available", f"{UNSEEN}CUDA_VISIBLE_DEVICES=0\n", "cuda-visible-devices-wrong"),
-    ("numpy.core.multiarray failed to import", "[pip3] numpy==1.21.0\n[pip3] torch==2.2.2\n", "numpy2-abi"),
-    ("Found no NVIDIA driver on your system", UNSEEN, "nvidia-driver-missing"),
-    (HANG, cards("NVIDIA A100-SXM4-80GB", "NVIDIA A100-SXM4-80GB"), "nccl-p2p-broken"),
-    (HANG, cards("NVIDIA A100-SXM4-80GB"), "nccl-p2p-broken"),
-    (DIFFERS, build("2.3.1", "12.1") + cards("Tesla T4"), "tf32-default-precision"),
-    ("libcuda.so.1: cannot open shared object file", A100_CU121, "nvidia-driver-missing"),
-    ("CUDA-capable device(s) is/are busy or unavailable", A100_CU121, "vgpu-limitation"),
-    ("No HIP GPUs are available",
-     "GPU 0: AMD Instinct MI250X\nIs CUDA available: False\nOS: Linux\n", "rocm-build-on-nvidia"),
-    ("ibv_reg_mr failed with error Cannot allocate memory", "ulimit -l unlimited\n", "memlock-limit-too-low"),
-    ("number of threads explodes", "OMP_NUM_THREADS=1\n", "omp-threads-oversubscription"),
-    ("Could not find a version that satisfies the requirement torch==2.3.1", A100_CU121, "python-unsupported"),
-    ("[WinError 126] Error loading torch\\lib\\fbgemm.dll", A100_CU121, "windows-runtime-missing"),
-    ("nvidia-smi fails", A100_CU121, "wsl-driver-missing"),
-]  # fmt: skip
-
-
 @pytest.mark.parametrize(("text", "facts", "id_"), CONTRADICTED)
 def test_facts_veto_a_text(text: str, facts: str, id_: str) -> None:
     """What was seen to work, or what the facts rule out, is no alarm because a text says so."""
     assert id_ not in alarms(judged(facts, text))
+
+
+def test_each_finding_of_a_text_has_facts_for_it_and_against_it() -> None:
+    """No witness, and no rule that only a text can fire, is without a row in which it speaks and one in which not."""
+    ids = {*WITNESSES, *TEXT_ALONE}
+    assert (set(), set()) == (ids - {row[2] for row in CONFIRMED}, ids - {row[2] for row in CONTRADICTED})
 
 
 def test_what_the_rule_itself_found_fine_is_a_lead_only() -> None:
@@ -155,13 +76,7 @@ def test_info_becomes_an_error_when_a_build_failed() -> None:
 def test_a_rule_for_texts_does_not_apply_without_one() -> None:
     """Without a text, and without words from a live import, such a rule is not applicable; nothing becomes unknown."""
     checks = {check.id: check for check in judged(A100_CU121).checks}
-    for id_ in (
-        "driver-needs-reboot",
-        "static-tls-exhausted",
-        "libcuda-dev-symlink-missing",
-        "windows-runtime-missing",
-    ):
-        assert checks[id_].status in {Status.NOT_APPLICABLE, Status.PASSED}
+    assert {Status.NOT_APPLICABLE, Status.PASSED} >= {checks[id_].status for id_ in TEXT_ALONE}
 
 
 def test_a_healthy_paste_stays_healthy_beside_an_error_of_the_program() -> None:

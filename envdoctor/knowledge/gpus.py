@@ -16,7 +16,7 @@ Capability = tuple[int, ...]
 
 # What follows a model's name without changing its architecture: form factor, memory, mobile, vGPU profile (48C).
 VARIANT = re.compile(
-    r"[\s-]+(?:sxm\d?|pcie|nvl|hbm\d\w?|\d+\s?gb|laptop gpu|mobile|with max-q design|max-q|\(per gpu\)|\d+[abcq]"
+    r"[\s-]+(?:sxm\d?|pcie|nvl|hbm\d\w?|\d+\s?gb?|laptop gpu|mobile|with max-q design|max-q|\(per gpu\)|\d+[abcq]"
     r"|mig \d+g\.\d+gb(?:\+\w+)?)"
     r"(?=$|[\s-])"
 )

@@ -118,29 +118,45 @@ def release(version: Version) -> TorchRelease | None:
 
 @dataclass(frozen=True, slots=True)
 class EarlyMinor:
-    """A minor of torch before the table of releases: the CUDA versions it was published for."""
+    """A minor of torch (or one release of it) before the table of releases: its CUDAs, and the GPUs it has code for.
+
+    ``least``: the lowest compute capability; ``without``: those above it that the binaries leave out.
+    """
 
     torch: tuple[int, ...]
     cuda: tuple[tuple[int, ...], ...]
+    least: Capability
+    without: tuple[Capability, ...]
     source: str
+
+    def leaves_out(self, gpu: Capability) -> bool:
+        """Tell whether the published binaries have no code for this GPU, whatever their CUDA."""
+        return gpu < self.least or gpu in self.without
 
 
 @functools.cache
 def early_minors() -> tuple[EarlyMinor, ...]:
     """Give the minors before the table of releases, the oldest first."""
     return tuple(
-        EarlyMinor(numbers(row["torch"]), tuple(map(numbers, cells(row["cuda_variants"]))), row["source"])
+        EarlyMinor(
+            tuple(map(int, row["torch"].split("."))), tuple(map(numbers, cells(row["cuda_variants"]))),
+            numbers(row["min_cc"]), tuple(map(numbers, cells(row["without_cc"]))), row["source"],
+        )
         for row in rows("torch_early.csv")
-    )
+    )  # fmt: skip
+
+
+def early_minor(version: tuple[int, ...]) -> EarlyMinor | None:
+    """Give the row that speaks of a release; None where there is none."""
+    return next((each for each in early_minors() if each.torch == version[: len(each.torch)]), None)
 
 
 @functools.cache
-def every_cuda(minor: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Give every CUDA that a minor of torch was published for; empty where that is not known."""
-    early = next((each.cuda for each in early_minors() if each.torch == minor), None)
-    if early is not None:
-        return early
-    of_minor = [each for each in releases() if each.version.release[:2] == minor]
+def every_cuda(version: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Give every CUDA that the minor of a release was published for; empty where that is not known."""
+    if early := early_minor(version):
+        return early.cuda
+    of_minor = [each for each in releases() if each.version.release[:2] == version[:2]]
     found = [cuda_of(variant) for each in of_minor for variant in (*each.variants, *each.extra_variants)]
     return tuple(sorted({each for each in found if each}))
 

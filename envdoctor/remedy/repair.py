@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from packaging.version import InvalidVersion, Version
 
 from envdoctor.finding import Command, Fix, Safety
+from envdoctor.knowledge.torch import early_minor, numbers, release
 from envdoctor.remedy.install import install
 from envdoctor.remedy.installer import AGAIN, OVER, from_conda, installer_for, quoted
 
@@ -60,6 +61,8 @@ def _specs(packages: Packages, names: tuple[str, ...]) -> tuple[str, ...]:
     versions = {name: packages.version(name) for name in names}
     if any(text is None or not _published(text) for text in versions.values()):
         return ()
+    if "torch" in versions and not _has_wheel(Version(versions["torch"] or ""), packages.python_version):
+        return ()
     return tuple(f"{name}=={text}" for name, text in versions.items())
 
 
@@ -69,6 +72,14 @@ def _published(text: str) -> bool:
     except InvalidVersion:
         return False
     return not version.is_prerelease and (version.local is None or version.local.startswith(("cu", "cpu", "rocm")))
+
+
+def _has_wheel(torch: Version, python: str | None) -> bool:
+    """Whether an index has this torch for this Python; of early releases only PyPI's own, without a tag, are sure."""
+    row = release(torch)
+    if row is None:
+        return torch.local is None or early_minor(torch.release) is None
+    return python is None or row.supports(numbers(python))
 
 
 def _variant(packages: Packages, names: tuple[str, ...]) -> str:
@@ -92,7 +103,7 @@ def _from_its_source(packages: Packages, names: tuple[str, ...]) -> Fix:
     python = packages.executable or "python"
     shown = quoted((python, "-m", "pip", "show", "--verbose"), names)
     return Fix(
-        "Install it again from where it came: no index has this build (this shows who installed it and where)",
+        "Install it again from where it came (this shows who installed it): no index is known to have this build",
         (Command(None, shown.shell),),
         Safety.DISRUPTIVE,
         "this Python's torch",

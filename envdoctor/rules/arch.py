@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from packaging.version import InvalidVersion
+from packaging.version import Version as Release
+
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Host
@@ -22,7 +25,7 @@ from envdoctor.knowledge.gpus import (
     has_cubin,
     has_ptx,
 )
-from envdoctor.knowledge.torch import TorchWheelCode, cuda_of, wheel_code
+from envdoctor.knowledge.torch import TorchWheelCode, cuda_of, early_minor, every_cuda, wheel_code
 from envdoctor.remedy.image import image_for_driver
 from envdoctor.remedy.install import change_torch
 from envdoctor.remedy.machine import machine_of
@@ -33,6 +36,7 @@ from envdoctor.rules.builds import need_cuda_build
 from envdoctor.rules.cards import Card, cards
 from envdoctor.rules.driver_level import Driver, support_of, version_of
 from envdoctor.rules.presence import need_gpu
+from envdoctor.rules.versions import is_source_build
 
 TURING, CUDA_WITH_TURING_LIBRARIES = (7, 5), (10, 0)  # pytorch/pytorch#21819 and others: cuBLAS 9 fails on Turing
 
@@ -79,8 +83,9 @@ def gpu_arch_not_in_build(
     ## How it is detected
     The architecture list in torch's own library, else torch.cuda.get_arch_list(), else the table of published wheels
     for this version, CUDA and platform. Against it the compute capability that libcuda, nvidia-smi or torch names, else
-    NVIDIA's list by full model name. Where no list is known, the range of that CUDA's compiler decides. Each GPU model
-    is judged by itself.
+    NVIDIA's list by full model name. Where no list is known, the range of that CUDA's compiler decides; where the CUDA
+    of the build is not known either, that of every CUDA which this release was published for; and for early releases
+    the lowest capability that they state themselves. Each GPU model is judged by itself.
 
     ## What to do
     Install a build that has the code: CUDA 12.8 or newer for Blackwell, the CUDA 12.6 builds of torch up to 2.14 for
@@ -90,9 +95,13 @@ def gpu_arch_not_in_build(
     https://docs.nvidia.com/cuda/cuda-compiler-driver-nvcc/index.html#gpu-compilation
     https://docs.nvidia.com/cuda/blackwell-compatibility-guide/
     """
-    wanted = need_cuda_build(build)
     need_gpu(bus, nodes, module, smi, driver)
     found = cards(driver, smi, cuda)
+    if left_out := left_out_by_all(build, found):
+        card, shown = left_out
+        yield _by_release(card, shown, other_wheel(Driver(driver, runtime, smi, module, host=host), packages, build))
+        return
+    wanted = need_cuda_build(build)
     if not found:
         raise Missing(CudaDriver)
     hand = Driver(driver, runtime, smi, module, cuda=cuda, host=host)
@@ -106,6 +115,40 @@ def gpu_arch_not_in_build(
             if verdict == "none":
                 fixes = (*fixes, *_image(hand, card, level))
             yield _finding(card, built, str(verdict), fixes, alone=len(found) == 1)
+
+
+def left_out_by_all(build: TorchBuild, found: tuple[Card, ...]) -> tuple[Card, Evidence] | None:
+    """Give a GPU that no published build of this release has code for, whichever of them this is."""
+    version = numbers(build.version)
+    if version is None or build.hip or build.is_cpu_only or build.arch_list or _is_own_build(build):
+        return None
+    early, cudas = early_minor(version), () if cuda_minor(build.cuda) else every_cuda(version)
+    for card in found:
+        gpu = capability(card.capability)
+        if gpu and early and early.leaves_out(gpu):
+            but = f", without {', '.join(map(dotted, early.without))}" if early.without else ""
+            words = f"compute capability {dotted(early.least)} and above{but}"
+            return card, Evidence("knowledge.torch_early", words, early.source, "", f"torch {build.version} serves")
+        if gpu and cudas and all(beyond_compiler(gpu, each) for each in cudas):
+            words = ", ".join(map(dotted, cudas))
+            return card, Evidence("knowledge.torch_early", words, "PyTorch's releases", "", "published for CUDA")
+    return None
+
+
+def _is_own_build(build: TorchBuild) -> bool:
+    try:
+        return is_source_build(Release(build.version or ""))
+    except InvalidVersion:
+        return True
+
+
+def _by_release(card: Card, shown: Evidence, fixes: tuple[Fix, ...]) -> Finding:
+    return Finding(
+        f"No published build of this PyTorch has code for the {card.name} (compute capability {card.capability})",
+        evidence=(card.evidence, shown),
+        fixes=fixes,
+        confidence=Confidence.LIKELY,
+    )
 
 
 def runs_here(build: TorchBuild, found: tuple[Card, ...], host: Host | None) -> bool | None:

@@ -21,6 +21,7 @@ from envdoctor.rules import unfit
 from envdoctor.rules.abi import new_abi, other_abi
 from envdoctor.rules.companion_builds import in_torchs_cuda, other_cuda
 from envdoctor.rules.versions import is_source_build, parsed, requirement, satisfies, torch_version
+from envdoctor.rules.wheel_matrix import by_matrix
 
 STABLE_ABI_SINCE = Version("0.0.34")  # xformers: what was built for torch 2.10 works with later ones
 # Compiled against one torch, which they name: by an exact pin, or by a tag such as +cu123torch2.3cxx11abiFALSE.
@@ -106,7 +107,9 @@ def extension_built_for_other_torch(
     (`+cu123torch2.3cxx11abiFALSE`, `+pt24cu121`), and the CUDA major in its tag, its name (transformer-engine-cu12) or
     its compiled file against torch's. DeepSpeed is judged by its own record where it carries compiled operators. A
     package that declares a range, or nothing, is judged by its compiled files alone: by the symbols they ask torch for
-    and torch does not export, and by the libraries of torch and of CUDA that they need and nothing provides.
+    and torch does not export, and by the libraries of torch and of CUDA that they need and nothing provides. Where the
+    files cannot be looked at: by the torch releases that its project built wheels for. One for a nightly of this torch
+    alone is a warning, none for this torch is info, because it may have been compiled here.
 
     ## What to do
     Install the package again, built for this torch, or the torch that it was built for.
@@ -134,6 +137,8 @@ def extension_built_for_other_torch(
             yield _unfit(have, torch, files, packages, build, subject=have.name)
         elif new is not None and other_abi(have, new=new):
             yield _abi(have, torch, packages, new=new)
+        elif extensions is None and not is_source_build(torch):
+            yield from by_matrix(have, torch, packages)
 
 
 def compiled(packages: Packages, extensions: Extensions | None) -> tuple[Distribution, ...]:

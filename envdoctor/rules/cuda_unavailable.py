@@ -37,7 +37,7 @@ CAUSES = (
     "fabric-manager-missing", "driver-needs-reboot", "uvm-broken-after-suspend", "cuda-visible-devices-wrong",
     "exclusive-compute-mode", "mig-limitation", "vgpu-limitation", "gpu-lost", "xid-errors", "gpu-hardware-fault",
     "torch-import-crashes", "torch-import-fails", "torch-install-damaged", "nvidia-wheel-lib-not-found",
-    "ld-library-path-shadowing",
+    "ld-library-path-shadowing", "torch-cpu-only-on-gpu-machine",
 )  # fmt: skip
 
 # What a code speaks of: these go before every other cause that fired.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
+from envdoctor.facts.host import Environment
 from envdoctor.facts.nvml import Gpu, GpuState, KernelLog
 from envdoctor.facts.required import Required
 from envdoctor.facts.torch import TorchBuild, TorchCuda
@@ -51,6 +52,7 @@ def mig_limitation(
     runtime: CudaRuntime | None,
     smi: NvidiaSmi | None,
     cuda: TorchCuda | None,
+    environment: Environment | None,
 ) -> Iterator[Finding]:
     """A GPU is divided by MIG: a process gets one slice of it.
 
@@ -63,7 +65,8 @@ def mig_limitation(
     instance made, CUDA finds no device at all: that is an error.
 
     ## How it is detected
-    nvmlDeviceGetMigMode and the MIG devices that NVML lists, or the device name that CUDA or nvidia-smi gives. Error
+    nvmlDeviceGetMigMode and the MIG devices that NVML lists, the device name that CUDA or nvidia-smi gives, or a MIG
+    UUID in CUDA_VISIBLE_DEVICES. Error
     only where MIG is on, no instance is there, and CUDA answered "no device".
 
     ## What to do
@@ -72,7 +75,12 @@ def mig_limitation(
     ## Sources
     https://docs.nvidia.com/datacenter/tesla/mig-user-guide/
     """
-    split = [gpu for gpu in (state.gpus if state else ()) if gpu.mig_enabled]
+    split = [gpu for gpu in (state.gpus if state else ()) if gpu.mig_enabled or gpu.mig_devices]
+    chosen = (environment.get("CUDA_VISIBLE_DEVICES") if environment else None) or ""
+    if not split and environment and chosen.startswith("MIG-"):
+        shown = see(environment, "variables", "CUDA_VISIBLE_DEVICES", chosen)
+        yield Finding("This process gets a MIG slice, named by its UUID", evidence=(shown,), fixes=(_slices(),))
+        return
     if not split:
         named = [each for each in cards(driver, smi, cuda) if MIG_NAME.search(each.name)]
         if not named and (state is None or all(gpu.mig_enabled is None for gpu in state.gpus)):
@@ -82,13 +90,14 @@ def mig_limitation(
         return
     working = seen_working(cuda, runtime, driver)
     for gpu in split:
-        empty = not gpu.mig_devices and not working and _no_device(driver, runtime)
+        empty = bool(gpu.mig_enabled) and not gpu.mig_devices and not working and _no_device(driver, runtime)
         names = ", ".join(each.name for each in gpu.mig_devices) or "none"
         said = _refused(driver, runtime) if empty else ()
         title = f"GPU {gpu.index} is in MIG mode without an instance: CUDA finds no device"
         if not empty:
             title = f"GPU {gpu.index} is divided by MIG: a process gets one slice of it"
-        evidence = (_of(gpu, "mig_enabled", "MIG mode"), _of(gpu, "mig_devices", "instances", names), *said)
+        mode = (_of(gpu, "mig_enabled", "MIG mode"),) if gpu.mig_enabled else ()
+        evidence = (*mode, _of(gpu, "mig_devices", "instances", names), *said)
         fixes = (_make_instance(gpu), _mig_off(gpu)) if empty else (_slices(), _mig_off(gpu))
         yield Finding(title, "", evidence, fixes, str(gpu.index), Severity.ERROR if empty else None)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from envdoctor.facts.libraries import Libraries
 from envdoctor.facts.packages import Packages
-from envdoctor.finding import Finding, Severity
-from envdoctor.rule import Rule, rule
+from envdoctor.finding import Confidence, Finding, Severity, see
+from envdoctor.remedy.variables import look
+from envdoctor.rule import Missing, Rule, rule
 from envdoctor.rules.ledger_rows import (
     back_to_pins,
     cuda_rows,
@@ -20,11 +22,13 @@ from envdoctor.rules.ledger_rows import (
     without_library_path,
 )
 
+NCCL_WHEEL = re.compile(r"nvidia-nccl-cu1\d$")
+
 
 @rule(
     severity=Severity.WARNING, group="libraries", explained_by=("ld-library-path-shadowing", "mixed-cuda-major-wheels")
 )
-def nccl_mixed(libraries: Libraries, packages: Packages | None) -> Iterator[Finding]:
+def nccl_mixed(libraries: Libraries | None, packages: Packages | None) -> Iterator[Finding]:
     """Two distributions own libnccl, or another copy than the declared one would be loaded.
 
     ## What it means
@@ -35,7 +39,8 @@ def nccl_mixed(libraries: Libraries, packages: Packages | None) -> Iterator[Find
     lack functions.
 
     ## How it is detected
-    The RECORD files that name libnccl.so.2, and the loader's search order.
+    The RECORD files that name libnccl.so.2, and the loader's search order. Where the files cannot be looked at, the
+    list of packages: nvidia-nccl wheels of two CUDA majors write one file.
 
     ## What to do
     Keep one: uninstall the one that torch does not pin, then install the pinned one again.
@@ -43,6 +48,9 @@ def nccl_mixed(libraries: Libraries, packages: Packages | None) -> Iterator[Find
     ## Sources
     https://github.com/pytorch/pytorch/issues/99625
     """
+    if libraries is None:
+        yield from _by_packages(packages)
+        return
     row = row_of(libraries, "nccl")
     owners = (row.first.owner or "").split(", ") if row.first else []
     if len(owners) > 1 or is_foreign(row) or lacks(row):
@@ -54,6 +62,18 @@ def nccl_mixed(libraries: Libraries, packages: Packages | None) -> Iterator[Find
             "Two distributions own libnccl.so.2" if len(owners) > 1 else "Another NCCL than the declared one would load"
         )
         yield Finding(title, "", tuple(evidence), fixes)
+
+
+def _by_packages(packages: Packages | None) -> Iterator[Finding]:
+    wheels = [each for each in (packages.distributions if packages else ()) if NCCL_WHEEL.match(each.name)]
+    if packages is None or len({each.name for each in wheels}) < 2:
+        raise Missing(Libraries)
+    yield Finding(
+        f"{' and '.join(each.name for each in wheels[:3])} write one libnccl.so.2: the last one installed wins",
+        evidence=tuple(see(packages, "distributions", each.name, each.version) for each in wheels[:3]),
+        fixes=(look("See which of them torch asks for, and remove the other", "python -m pip show torch"),),
+        confidence=Confidence.LIKELY,
+    )
 
 
 @rule(

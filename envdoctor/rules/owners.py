@@ -41,6 +41,11 @@ def owner(line: str) -> str | None:
     return None
 
 
+def is_built_for_torch(name: str | None) -> bool:
+    """Tell whether a distribution is one of those whose compiled code is known to be built against torch or CUDA."""
+    return name is not None and (name in OF_MODULE.values() or MENTIONED.fullmatch(name) is not None)
+
+
 def _distribution(name: str) -> str:
     return OF_MODULE.get(name, canonicalize_name(name))
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from packaging.version import Version
+
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Environment, Host
 from envdoctor.facts.libraries import Toolkit
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild, TorchCuda
-from envdoctor.finding import Finding, Fix, Severity
-from envdoctor.knowledge.cuda import branch_to_install, cuda_minor
+from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity
+from envdoctor.knowledge.cuda import branch_to_install, cuda_minor, numbers
 from envdoctor.knowledge.ecosystem import Statement
 from envdoctor.knowledge.gpus import capability
+from envdoctor.knowledge.torch import releases, variant_of
 from envdoctor.remedy.driver import install_driver
 from envdoctor.remedy.variables import export
-from envdoctor.rule import NotApplicable, Rule, Unknown, rule
+from envdoctor.rule import Missing, NotApplicable, Rule, Unknown, rule
 from envdoctor.rules.cards import cards
 from envdoctor.rules.driver_level import Driver, support_of
 from envdoctor.rules.needs import installed, needs, shown
@@ -29,7 +32,7 @@ BLACKWELL = (10, 0)
 
 @rule(severity=Severity.WARNING, group="packages", explained_by=("driver-too-old-for-cuda-build",))
 def triton_ptxas_driver_mismatch(
-    packages: Packages,
+    packages: Packages | None,
     driver: CudaDriver | None,
     smi: NvidiaSmi | None,
     cuda: TorchCuda | None,
@@ -56,6 +59,7 @@ def triton_ptxas_driver_mismatch(
     The CUDA of the ptxas in Triton's wheel against the CUDA level of the driver. A driver loads cubins of any minor of
     its own major, so another minor is no finding. It compiles no PTX of a newer minor, but Triton hands it none.
     Nothing is said where TRITON_PTXAS_PATH names another ptxas, nor where a CUDA of that major was seen to start.
+    Where no list of packages is known, the Triton that this torch was published with is taken, and it is info.
 
     ## What to do
     Raise the driver, or let Triton use a ptxas of the driver's CUDA major.
@@ -64,9 +68,8 @@ def triton_ptxas_driver_mismatch(
     https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html
     https://github.com/triton-lang/triton/issues/2971
     """
-    have = next((found for name in TRITONS if (found := packages.find(name))), None)
-    if have is None:
-        raise NotApplicable("Triton is not installed")
+    listed = [found for name in TRITONS if packages and (found := packages.find(name))]
+    have = listed[0] if listed else _brought(build, packages, host)
     need_gpu(bus, nodes, module, smi, driver)
     blackwell = any((capability(each.capability) or ()) >= BLACKWELL for each in cards(driver, smi, cuda))
     row = _ptxas(have, blackwell=blackwell)
@@ -79,13 +82,38 @@ def triton_ptxas_driver_mismatch(
         level = f", whose CUDA level is {support.level[0]}.{support.level[1]}" if support.level else ""
         yield Finding(
             f"The kernels of {have.name} {have.version} are made by CUDA {wanted[0]}, too new for this driver{level}",
-            evidence=(installed(packages, have), replace(shown(row, have, "its ptxas is of CUDA"), value=row.value),
+            evidence=(*_listed(have, packages if listed else None),
+                      replace(shown(row, have, "its ptxas is of CUDA"), value=row.value),
                       *support.evidence),
             fixes=(install_driver(host, branch_to_install(wanted), verb="Raise"),
                    *_other_ptxas(toolkit, support.level, blackwell=blackwell)),
-            confidence=support.confidence,
+            severity=None if listed else Severity.INFO,
+            confidence=support.confidence if listed else Confidence.POSSIBLE,
             affects=("triton", "torch.compile"),
         )  # fmt: skip
+
+
+def _brought(build: TorchBuild | None, packages: Packages | None, host: Host | None) -> Distribution:
+    """Give the oldest Triton that a torch of this release, or of this CUDA, was published with; else end the rule."""
+    if packages and packages.distributions:
+        raise NotApplicable("Triton is not installed")
+    if build is None or not (build.version or build.cuda) or (host and host.system not in {None, "Linux"}):
+        raise Missing(Packages)
+    version, variant = numbers(build.version), variant_of(build.cuda or "")
+    fit = [
+        each.triton
+        for each in releases()
+        if (each.version.release == version if version else variant in (*each.variants, *each.extra_variants))
+    ]
+    if not fit or not all(fit):
+        raise Missing(Packages)
+    return Distribution("triton", min((each.lstrip("=~") for each in fit), key=Version))
+
+
+def _listed(have: Distribution, packages: Packages | None) -> tuple[Evidence, ...]:
+    if packages:
+        return (installed(packages, have),)
+    return (Evidence("knowledge.torch_releases", have.version, "torch's own pin", "", "torch brings Triton"),)
 
 
 def _ptxas(have: Distribution, *, blackwell: bool) -> Statement:

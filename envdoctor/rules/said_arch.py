@@ -42,21 +42,35 @@ def gpu_arch_not_in_build(
     module: KernelModule | None,
     packages: Packages | None,
     host: Host | None,
+    environment: Environment | None,
 ) -> Iterator[Finding]:
     """Torch names the GPU itself; else a kernel was missing, and nothing says that torch has code for this GPU."""
     found = cards(None, smi, None)
-    fixes = other_wheel(Driver(None, None, smi, module, host=host), packages, build) if build else ()
-    fixes = fixes or (_list_of_code(),)
     heard = hear(words, "gpu-arch-not-in-build")
     if heard is None:
         if pasted and build is None and found:
             yield from _no_wheel_at_all(found)
-    elif heard.message.id != NO_IMAGE:
-        title = "This PyTorch has no code for a GPU of this machine, as it says itself"
-        yield lead(heard, title, *fixes, also=_evidence(found), confirmed=_lacks(build, found, host))
-    elif not owner(heard.text) and not (build and runs_here(build, found, host)):
-        title = "A kernel has no code for this GPU: most likely PyTorch's own build lacks it"
-        yield lead(heard, title, *fixes, also=_evidence(found), confirmed=_lacks(build, found, host))
+        return
+    own = heard.message.id != NO_IMAGE
+    if own or not _another_lacks_it(heard, build, found, host, environment):
+        fixes = other_wheel(Driver(None, None, smi, module, host=host), packages, build) if build else ()
+        yield lead(
+            heard,
+            "This PyTorch has no code for a GPU of this machine, as it says itself"
+            if own
+            else "A kernel has no code for this GPU: most likely PyTorch's own build lacks it",
+            *(fixes or (_list_of_code(),)),
+            also=_evidence(found),
+            confirmed=_lacks(build, found, host),
+        )
+
+
+def _another_lacks_it(
+    heard: Heard, build: TorchBuild | None, found: tuple[Card, ...], host: Host | None, environment: Environment | None
+) -> bool:
+    """Tell whether it is code of an extension that lacks: it is named, torch has code, or a list leaves the GPU out."""
+    has_code = bool(build and runs_here(build, _known(found, heard), host))
+    return bool(owner(heard.text)) or has_code or _left_out(environment, found, named=True) is not None
 
 
 def _lacks(build: TorchBuild | None, found: tuple[Card, ...], host: Host | None) -> bool | None:
@@ -97,13 +111,14 @@ def extension_arch_missing(
 ) -> Iterator[Finding]:
     """A kernel was missing although torch has code for this GPU, or an extension's own name stands beside it."""
     found = cards(None, smi, None)
-    left_out = _left_out(environment, found)
     heard = said(words, NO_IMAGE)
     if heard is None:
+        left_out = _left_out(environment, found, named=False)
         yield from (left_out,) if left_out else ()
         return
+    left_out = _left_out(environment, found, named=True)
     name = owner(heard.text) or owner_above(words)
-    has_code = runs_here(build, found, host) if build else None
+    has_code = runs_here(build, _known(found, heard), host) if build else None
     if (name and not _below(name, found)) or has_code or left_out:
         also = (*_evidence(found), *(left_out.evidence[:1] if left_out else ()))
         yield lead(
@@ -115,6 +130,14 @@ def extension_arch_missing(
         )
 
 
+def _known(found: tuple[Card, ...], heard: Heard) -> tuple[Card, ...]:
+    """Give the GPUs; where none is known, the one whose architecture the line names: ``no kernel image (sm_120)``."""
+    if any(each.capability for each in found):
+        return found
+    match = re.search(r"\bsm_(\d{1,2})(\d)[af]?\b", heard.text)
+    return (Card("", f"{match[1]}.{match[2]}", 1, heard.evidence),) if match else found
+
+
 def _compiled_for(packages: Packages | None, name: str | None, found: tuple[Card, ...]) -> tuple[Fix, ...]:
     version = packages.version(name) if packages and name else None
     if packages is None or name is None or version is None:
@@ -123,13 +146,17 @@ def _compiled_for(packages: Packages | None, name: str | None, found: tuple[Card
     return compiled_again(packages, name, version, arches=arches)
 
 
-def _left_out(environment: Environment | None, found: tuple[Card, ...]) -> Finding | None:
-    """Compare TORCH_CUDA_ARCH_LIST with the GPU: what is compiled under it lacks code that the list leaves out."""
+def _left_out(environment: Environment | None, found: tuple[Card, ...], *, named: bool) -> Finding | None:
+    """Compare TORCH_CUDA_ARCH_LIST with the GPU: what is compiled under it lacks code that the list leaves out.
+
+    ``named``: the GPU's own architecture must be in the list; else one that it runs the code of is enough.
+    """
     value = (environment.get("TORCH_CUDA_ARCH_LIST") if environment else None) or ""
     arches = [capability(each) for each in re.findall(r"\d{1,2}\.\d", value)]
     for card in found:
         gpu = capability(card.capability)
-        runs = any(each and gpu and each[0] == gpu[0] and each <= gpu for each in arches)
+        fit = [each for each in arches if each and gpu and each[0] == gpu[0] and each <= gpu]
+        runs = gpu in fit if named else bool(fit)
         if environment and gpu and arches and not runs:
             return Finding(
                 f"TORCH_CUDA_ARCH_LIST leaves out the {card.name}: what is compiled under it has no code for it",

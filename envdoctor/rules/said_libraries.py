@@ -170,6 +170,7 @@ def cudnn_not_found(words: ErrorText, packages: Packages | None, build: TorchBui
         also=(*_cudnn(packages), *built_with(build)),
         severity=Severity.ERROR,
         confirmed=None if heard.plain else True,
+        caused_by=("onnxruntime-cuda-mismatch",) if packages and packages.find("onnxruntime-gpu") else (),
     )
 
 
@@ -188,7 +189,7 @@ def nvidia_wheel_lib_not_found(
             *again(packages or NO_PACKAGES, ("torch",)),
             look("See which of the wheels are here, and where", "python -m pip list | grep -i nvidia-"),
             also=built_with(build),
-            severity=Severity.ERROR if ours or not theirs else None,
+            severity=Severity.ERROR if ours or not theirs else None if "OSError" in heard.text else Severity.INFO,
             confirmed=True if ours else None,
         )
 

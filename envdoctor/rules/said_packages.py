@@ -19,12 +19,13 @@ from envdoctor.remedy.install import another_python, install, install_plain
 from envdoctor.remedy.pair import fit_companion, published_with
 from envdoctor.remedy.variables import look, unset
 from envdoctor.rule import Witness, cross_examined, witness
-from envdoctor.rules.owners import owner, owner_above
+from envdoctor.rules.owners import is_built_for_torch, owner, owner_above
 from envdoctor.rules.said import NO_PACKAGES, Heard, built_with, hear, lead, listed
 from envdoctor.rules.said_libraries import foreign_major
 
 # An undefined symbol that speaks of a string tells the ABI of who asks for it: RKSs is the old std::string.
 NEW_STRING, OLD_STRING = re.compile(r"__cxx11|B5cxx11"), re.compile(r"(?:RK|E)Ss|Ss[bilm]?\b")
+OF_CUDA = re.compile(r"(?:TH[CP]?[A-Z]|aoti_torch|cuda[A-Z]|cu[A-Z]|nv[A-Z]|nvrtc|cusolver|cufft|curand|cupti)")
 FIRST_NEW_ABI, LAST_OLD_ABI = Version("2.7"), Version("2.5.99")  # of 2.6 some variants are the one, some the other
 
 
@@ -115,7 +116,7 @@ def extension_built_for_other_torch(
     """A compiled package asks for what this torch, or its CUDA, does not have."""
     heard = hear(words, "extension-built-for-other-torch")
     name = (owner(heard.text) or owner_above(words)) if heard else None
-    if heard is None or name in {"torchvision", "torchaudio", "xformers"}:
+    if heard is None or name in {"torchvision", "torchaudio", "xformers"} or not _of_torch(heard, name):
         return
     foreign = foreign_major(heard, build)
     if foreign is False and not name:
@@ -130,6 +131,14 @@ def extension_built_for_other_torch(
         severity=Severity.INFO if heard.message.id == "torchao-skip" else _symbol_severity(heard, foreign),
         confirmed=True if foreign or (name and not heard.plain) else None,
     )
+
+
+def _of_torch(heard: Heard, name: str | None) -> bool:
+    """Tell whether a symbol without C++ in its name is torch's or CUDA's; where it is cut off, by who asks for it."""
+    symbol = heard.text.partition("undefined symbol:")[2].strip()
+    if heard.message.id != "other-symbol":
+        return True
+    return OF_CUDA.match(symbol) is not None if symbol else is_built_for_torch(name)
 
 
 def _symbol_severity(heard: Heard, foreign: bool | None) -> Severity | None:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from envdoctor.facts.driver import NvidiaSmi
 from envdoctor.facts.host import Environment, Resources
 from envdoctor.facts.text import ErrorText
-from envdoctor.finding import Finding, Severity, see
+from envdoctor.finding import Confidence, Finding, Severity, see
 from envdoctor.remedy.variables import export, unset
 from envdoctor.rule import Witness, witness
 from envdoctor.rules.cards import cards
 from envdoctor.rules.said import hear, lead
 
+MANY = 16  # CPUs from which on a pool for each is more than one process can use
 ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
 
@@ -36,6 +37,14 @@ def omp_threads_oversubscription(
     bounded = value.isdigit() and int(value) <= 8
     cpus = resources.cpus_online if resources else None
     shown = (see(resources, "cpus_online", "CPUs"),) if resources and cpus else ()
+    if heard is None and environment and "OMP_NUM_THREADS" in environment.unset and cpus and cpus >= MANY:
+        yield Finding(
+            f"OMP_NUM_THREADS is not set: each process makes a pool of {cpus} threads, unless its launcher sets it",
+            evidence=(see(environment, "unset", "not set", "OMP_NUM_THREADS"), *shown),
+            fixes=(export("Give each process its share", f"OMP_NUM_THREADS={max(1, cpus // MANY)}"),),
+            severity=Severity.INFO,
+            confidence=Confidence.POSSIBLE,
+        )
     if heard and not bounded:
         gpus = max(1, sum(each.count for each in cards(None, smi, None)))
         share = max(1, cpus // gpus) if cpus else 1

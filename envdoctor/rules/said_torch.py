@@ -18,7 +18,7 @@ from envdoctor.remedy.machine import machine_of
 from envdoctor.remedy.variables import look
 from envdoctor.rule import Witness, witness
 from envdoctor.rules.cards import gpu_names
-from envdoctor.rules.said import NO_PACKAGES, hear, lead, listed, mention
+from envdoctor.rules.said import NO_PACKAGES, hear, lead, listed, mention, quote
 
 AMD = re.compile(r"\b(?:AMD|Radeon|RX ?\d{3,4}|Instinct|MI\d{2,3}[AX]?)\b")
 ASKED_FOR_CUDA = ("cudatoolkit", "pytorch-cuda", "cuda-toolkit", "cuda-runtime", "cuda-version")
@@ -113,13 +113,15 @@ def torch_cpu_only_on_gpu_machine(
         *ways_to_cuda(packages or NO_PACKAGES, host, machine_of(packages, host, smi=smi, module=module)),
         look("See which build it is", "python -c 'import torch; print(torch.__version__, torch.version.cuda)'"),
         also=(*_cpu_build(build), *wanted),
-        severity=None if (cpu or not heard.own_words) and (wanted or not heard.own_words) else _soft(cpu, wanted),
-        confirmed=True if cpu or wanted else None,
+        severity=None
+        if (cpu or not heard.own_words) and (wanted or not heard.own_words)
+        else _soft(cpu, wanted, may_be),
+        confirmed=True if cpu or (wanted and not heard.own_words) else None,
     )
 
 
-def _soft(cpu: bool, wanted: tuple[Evidence, ...]) -> Severity:
-    return Severity.WARNING if cpu or wanted else Severity.INFO
+def _soft(cpu: bool, wanted: tuple[Evidence, ...], may_be: str) -> Severity:
+    return Severity.WARNING if cpu or wanted or may_be else Severity.INFO
 
 
 def _perhaps(may_be: str) -> str:
@@ -160,7 +162,7 @@ def rocm_build_on_nvidia(
     heard = hear(words, "rocm-build-on-nvidia")
     names = gpu_names(None, smi, None)
     nvidia = [each for each in names if not AMD.search(each)]
-    amd = [each for each in names if AMD.search(each)]
+    amd = [each for each in names if AMD.search(each)] or mention(words, AMD.pattern)
     if heard is None or not nvidia or (heard.own_words and (not amd or (build and (build.cuda or build.is_cpu_only)))):
         return
     yield lead(
@@ -177,19 +179,19 @@ def rocm_build_on_nvidia(
 
 @witness
 def conda_channel_mix(words: ErrorText, packages: Packages | None, build: TorchBuild | None) -> Iterator[Finding]:
-    """A CPU build from conda where CUDA was asked for: channels, or a toolkit that no build of this release has."""
+    """A CPU build from conda where CUDA was wanted, and the text speaks of channels."""
     heard = hear(words, "torch-cpu-only-on-gpu-machine")
     channels = mention(
         words, r"\b(?:conda-forge|defaults|pytorch|nvidia)\b.{0,30}\bchannel|\bchannels?\b.{0,30}\bconda-forge"
     )
     asked = listed(packages, *ASKED_FOR_CUDA)
-    conda = bool(packages and any(each.source == "conda" for each in packages.distributions))
-    if heard and build and build.is_cpu_only and conda and (asked or channels):
+    owned = [each.name for each in packages.distributions if each.source == "conda"] if packages else []
+    if heard and channels and "pytorch" in owned and build and build.is_cpu_only:
         yield lead(
             heard,
-            "conda chose the CPU build, although CUDA was asked for: no build of this release fits what was asked",
+            "conda chose the CPU build, although CUDA was wanted: the order of channels decides what it takes",
             look("See which builds there are", "conda search 'conda-forge::pytorch[build=*cuda*]'"),
-            also=(*_cpu_build(build), *asked),
+            also=(*_cpu_build(build), quote(channels), *asked),
             severity=Severity.WARNING,
         )
 

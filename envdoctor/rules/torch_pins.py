@@ -33,6 +33,7 @@ HIGHER = (
     "cudnn-version-mismatch", "cudnn-not-found", "nvjitlink-mismatch", "cublas-mismatch", "nccl-mixed",
     "nvidia-wheel-lib-not-found", "library-not-the-declared-one", "mixed-cuda-major-wheels", "conda-pip-mix",
 )  # fmt: skip
+PYTORCH_TRITON_UNTIL = Version("2.9.dev0")  # nightlies before it are known to have brought pytorch-triton
 TRITON_NAMES = ("triton", "pytorch-triton")
 
 
@@ -170,8 +171,9 @@ def triton_torch_mismatch(build: TorchBuild, packages: Packages) -> Iterator[Fin
 
     ## How it is detected
     The pin in torch's own metadata; where it has none, the pin that the published wheel of this release has. A
-    difference in a nightly's revision alone is a warning. A CPU build pins no Triton, and nightlies and source builds
-    without a pin are not judged.
+    difference in a nightly's revision alone is a warning. A CPU build pins no Triton. Nightlies and source builds
+    without a pin are not judged, but a triton that somebody built from git in the place of a nightly's pytorch-triton
+    is a warning.
 
     ## What to do
     Install the Triton that torch pins. Of triton and pytorch-triton remove both, then install the one that is pinned.
@@ -185,6 +187,9 @@ def triton_torch_mismatch(build: TorchBuild, packages: Packages) -> Iterator[Fin
         raise NotApplicable("Triton is not installed")
     yield from _two_tritons(packages, found)
     if build.is_cpu_only or build.hip:
+        return
+    if own := _of_own_making(build, packages, found):
+        yield own
         return
     wanted, source = _wanted_triton(build, packages)
     have = next((each for each in found if each.name == wanted.name), found[0])
@@ -203,6 +208,23 @@ def triton_torch_mismatch(build: TorchBuild, packages: Packages) -> Iterator[Fin
         repair.to_pins(packages, (f"{wanted.name}{wanted.specifier}",)),
         severity=Severity.WARNING if revision else Severity.ERROR,
         confidence=Confidence.LIKELY if close else Confidence.CERTAIN,
+    )
+
+
+def _of_own_making(build: TorchBuild, packages: Packages, found: tuple[Distribution, ...]) -> Finding | None:
+    """Tell a triton of somebody's own in the place of the pytorch-triton that a nightly was published with."""
+    version, have = torch_version(build, packages), found[0]
+    nightly = version.is_devrelease and (version.local or "").startswith("cu") and not build.pins
+    own = len(found) == 1 and have.name == "triton" and "+git" in have.version
+    if not (nightly and own and version < PYTORCH_TRITON_UNTIL):
+        return None
+    return Finding(
+        f"{have.name} {have.version} is somebody's own build: torch {version} was published with pytorch-triton",
+        "Each nightly works with one revision of Triton.",
+        (see(build, "version", "torch"), _have(packages, have)),
+        repair.again(packages, ("torch",)),
+        severity=Severity.WARNING,
+        confidence=Confidence.LIKELY,
     )
 
 
