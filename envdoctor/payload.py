@@ -6,8 +6,6 @@ The payload rooms, NVIDIA's own ``pynvml.py``, and the packages of plug-ins whos
 from __future__ import annotations
 
 import importlib.util
-import io
-import zipfile
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +46,9 @@ def _is_nvidia_ml_py(origin: Path) -> bool:
 @cache
 def archive(further: tuple[tuple[str, str], ...] = ()) -> bytes:
     """Give the archive (zip). ``further`` are top-level names beyond ours, each with the directory that holds it."""
+    import io
+    import zipfile  # a quick look at this machine does without
+
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
         for name, file in sorted(dict(_files({**homes(), **dict(further)})).items()):

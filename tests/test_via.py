@@ -72,13 +72,17 @@ def outcome(via: str, **how: Any) -> Outcome:
 # The way there
 
 
-@pytest.mark.parametrize("shell", [False, True], ids=["by words", "through a shell"])
-@pytest.mark.parametrize("version", VERSIONS)
+WAYS = [*((version, number % 2 == 0) for number, version in enumerate(VERSIONS)), ("3.8", False), ("3.13", True)]
+
+
+@pytest.mark.parametrize(
+    ("version", "shell"), WAYS, ids=[f"{v} {'through a shell' if s else 'by words'}" for v, s in WAYS]
+)
 def test_every_python_from_3_8_on_is_asked(version: str, shell: bool, folder: Path) -> None:
     """The same word starts each of them, whether a shell takes its quotes away or not; crashes are told too."""
     via = ways.script(folder, ways.LIKE_SSH) if shell else "env"
     asked = ("fine", "segfault", "hang", "run_a_command", "strange_values", "not_utf8", "leave_an_orphan")
-    snapshot = ask(via, *asked, python=pythons(version), seconds=1.5, timeout=20.0)
+    snapshot = ask(via, *asked, python=pythons(version), seconds=1.0, timeout=20.0)
     expected = ["got", "crashed", "timed-out", "got", "got", "crashed", "got"]
     assert expected == [each.outcome.name for each in snapshot.probes]
     assert Target(via, "command", pythons(version), via) == snapshot.target
@@ -208,10 +212,10 @@ def test_a_link_that_stalls_is_ended_in_time(folder: Path) -> None:
     """What was answered before is kept; what was under way names its culprit."""
     via = ways.until(folder, '"cuInit"', ways.THEN_STALL)
     began = time.monotonic()
-    found = by_name(ask(via, "fine", "hang", child="static", timeout=4.0))
-    assert time.monotonic() - began < 4.0 + GRACE
+    found = by_name(ask(via, "fine", "hang", child="static", timeout=2.5))
+    assert time.monotonic() - began < 2.5 + GRACE
     assert [Got("fresh-process").name, "timed-out"] == [each.outcome.name for each in found.values()]
-    assert "no answer within 4 s in cuInit" == found["hang"].outcome.reason
+    assert "no answer within 2.5 s in cuInit" == found["hang"].outcome.reason
 
 
 def test_a_link_that_dies_midway_is_tried_once_more(folder: Path) -> None:
@@ -348,11 +352,9 @@ def test_a_check_behind_a_command_is_a_report(folder: Path) -> None:
 
 
 UNREACHED = {
-    "no command": ("no-such-command-here x", "cannot be started"),
     "no python": ("env PATH=/nowhere", "exit code 127"),
-    "no input": (ways.NO_INPUT, "exit code 0: it said nothing"),
     "password": (ways.ASKS_ON_TERMINAL, "exit code 255"),
-    "hangs": (ways.HANGS, "did not begin within 3 s"),
+    "hangs": (ways.HANGS, "did not begin within 2 s"),
 }
 
 
@@ -361,7 +363,7 @@ def test_whom_we_cannot_reach_is_one_finding_and_undetermined(case: str, folder:
     """Exit 3, a valid report, and one finding that says why and what to do, instead of one for each question."""
     way, words = UNREACHED[case]
     via = ways.script(folder, way) if way.startswith("#!") else way
-    done = check(via, "--timeout", "3", cwd=folder)
+    done = check(via, "--timeout", "2", cwd=folder)
     told = done.json
     assert (3, "undetermined") == (done.code, told["verdict"])
     (finding,) = told["findings"]
