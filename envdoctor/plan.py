@@ -98,6 +98,22 @@ BUILT_IN: tuple[Planned, ...] = (
 )  # fmt: skip
 
 
+# Asked by ``envdoctor fleet`` alone, which is allowed to open connections.
+RENDEZVOUS = Planned(
+    "rendezvous", "envdoctor_probes.rendezvous:rendezvous", "rendezvous", child="rendezvous", seconds=25.0
+)
+# What is the same for all processes of one machine: one rank of each node asks it for all of them.
+MACHINE_WIDE = frozenset((
+    "host", "pci-bus", "device-nodes", "kernel-module", "driver-files", "packages", "torch-files", "compile-tools",
+    "extensions", "toolkit", "kernel-log", "container", "storage", "gpu-state", "gpu-fabric", "nvidia-smi",
+))  # fmt: skip
+
+
+def for_rank(planned: Sequence[Planned], *, leads: bool) -> tuple[Planned, ...]:
+    """Give the probes that one of several ranks of a machine asks; ``leads``: the one that asks for all of them."""
+    return tuple(each for each in planned if leads or each.name not in MACHINE_WIDE)
+
+
 def for_level(level: str, probes: tuple[Planned, ...] = BUILT_IN) -> tuple[Planned, ...]:
     """Give the probes that ``level`` runs, the lower levels' included."""
     return tuple(p for p in probes if LEVELS.index(p.level) <= LEVELS.index(level))

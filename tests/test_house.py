@@ -53,7 +53,7 @@ ARROWS: dict[str, set[str] | None] = {
     "readers": {"facts", "knowledge", "outcome", "snapshot"},
     "rewrite": {"facts", "finding", "outcome", "snapshot"},
     "compare": {"facts", "finding", "snapshot"},
-    "fleet": {"compare", "diagnose", "facts", "finding", "plan", "rule", "selection", "snapshot"},
+    "fleet": {"compare", "diagnose", "facts", "finding", "plan", "ranks", "rule", "selection", "snapshot"},
     "redact": {"facts", "finding", "rewrite", "snapshot"},
     "demo": {"facts", "outcome", "snapshot"},
     "render": {"__init__", "bench", "compare", "facts", "finding", "outcome", "redact", "rewrite", "snapshot"},

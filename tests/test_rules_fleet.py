@@ -121,7 +121,7 @@ ALL_HERE = Ranks(world_size=8, arrived=8, nodes=2, launcher="torchrun", address=
             SilentRanks("5", 1, "node2", "working", "import torch", 60.0),
             "Rank 5 (node2) did not finish in time: import torch",
         ),
-        (SilentRanks("2", 1, "node1", "ended"), "Rank 2 (node1) began and ended without a word"),
+        (SilentRanks("2", 1, "node1", "ended"), "Rank 2 (node1) went silent"),
         (
             SilentRanks("1,3", 2, "node[1-2]", "cannot-join", "torch cannot be imported"),
             "2 of 8 ranks cannot join: 1,3 (node[1-2]): torch cannot be imported",
@@ -161,6 +161,10 @@ FAULTS: list[tuple[Rendezvous, str, str, str]] = [
     (
         met(address="localhost", resolved=("127.0.0.1", "::1"), reached="refused"),
         "address", "MASTER_ADDR=localhost names each machine itself", "export MASTER_ADDR=HOST_OF_RANK_0",
+    ),
+    (
+        met(address="localhost", resolved=("127.0.0.1",), reached="refused", several_nodes=None),
+        "address", "and nothing listens here: rank 0 is on another one, or not started", "MASTER_ADDR=HOST_OF_RANK_0",
     ),
     (
         met(address="localhost", resolved=("127.0.0.1",), hosted_here=True, reached="listening", rank=0),
@@ -215,6 +219,7 @@ def test_each_fault_of_the_meeting_point_is_said_in_words(
     [
         met(),
         met(several_nodes=False, address="localhost", resolved=("127.0.0.1",), own_name_resolved=("127.0.1.1",)),
+        met(several_nodes=None, address="localhost", resolved=("127.0.0.1",), own_name_resolved=("127.0.0.1",)),
         met(hosted_here=True, reached="listening", rank=0),
         met(hosted_here=True, address="node2", resolved=("127.0.1.1",), reached="listening", own_name="node2"),
         met(chosen=(("NCCL_SOCKET_IFNAME", "eth"), ("GLOO_SOCKET_IFNAME", "eth0"))),
@@ -222,7 +227,17 @@ def test_each_fault_of_the_meeting_point_is_said_in_words(
         met(own_name_resolved=(), own_name_error="Name or service not known"),
         met(large=None),
     ],
-    ids=["other-node", "one-node", "host", "host-by-own-name", "chosen", "gloo-told", "no-own-name", "not-asked"],
+    ids=[
+        "other-node",
+        "one-node",
+        "nodes-unknown",
+        "host",
+        "host-by-own-name",
+        "chosen",
+        "gloo-told",
+        "no-own-name",
+        "not-asked",
+    ],
 )
 def test_a_healthy_meeting_point_is_no_finding(seen: Rendezvous) -> None:
     """What works is not blamed; 127.0.1.1 for the host's own name is for gloo alone to mind, and only if it asks."""

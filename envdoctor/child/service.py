@@ -27,6 +27,10 @@ def main(request: Dict[str, Any], paths: Paths) -> NoReturn:
     code = _BROKEN
     try:
         paths.full = tuple(request.get("path") or paths.full)
+        if "serve" in request:  # something that stays and is spoken to, instead of questions to be answered
+            kernel.die_with_parent(signal.SIGKILL)
+            paths.load(request["serve"])(request, paths)
+            os._exit(0)
         if request.get("lifeline"):
             request["lifeline"] = os.dup(0)
         tell = _voice(request["answer_fd"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +16,19 @@ from envdoctor.config import FAIL_ON
 from envdoctor.plan import LEVELS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from envdoctor.cli.catalogue import Catalogue
+    from envdoctor.cli.fleet_board import Meet
+    from envdoctor.cli.fleet_rank import Rank
     from envdoctor.cli.settings import Settings
+    from envdoctor.facts import Fact
+    from envdoctor.fleet.launch import Launch
     from envdoctor.fleet.reporting import Fleet, FleetReport
+    from envdoctor.snapshot import Snapshot
 
-COLLECTING = ("level", "timeout")
+COLLECTING = ("level", "timeout", "sync_timeout", "nnodes", "node_rank", "master_addr", "master_port")
+SYNC_SECONDS = 60.0
 TOLD_EVERY = 500  # files
 
 
@@ -36,6 +44,11 @@ TOLD_EVERY = 500  # files
 @click.option("--ignore", multiple=True, metavar="ID=REASON", help="Show a finding, but do not count it. Repeatable.")
 @click.option("--fail-on", type=OneOf("severity", FAIL_ON), help="Exit 1 from this severity on. [default: error]")
 @click.option("--timeout", type=Seconds(), help="Limit of each rank's own look in seconds. [default: 120; quick 15]")
+@click.option("--sync-timeout", type=Seconds(), help="Limit of waiting for the other ranks in seconds. [default: 60]")
+@click.option("--nnodes", type=click.IntRange(min=1), help="Without a launcher: how many nodes, one rank on each.")
+@click.option("--node-rank", type=int, help="Without a launcher: which of them this one is.")
+@click.option("--master-addr", metavar="HOST", help="Without a launcher: the host of node 0.")
+@click.option("--master-port", type=click.IntRange(1, 65535), help="Without a launcher: its port. [default: 29500]")
 @click.option("--config", metavar="FILE", help="Read this configuration file instead of the nearest one.")
 @report_options
 @debug
@@ -49,7 +62,72 @@ def command(paths: tuple[str, ...], **given: Any) -> int:
     settled = settings.settle(given, catalogue)
     if paths:
         return _saved(paths, given, settled, catalogue)
-    raise click.UsageError(NOBODY)
+    return _ranks(_launch(given), given, settled, catalogue)
+
+
+def _launch(given: Mapping[str, Any]) -> Launch:
+    """Give this rank's place; started by nobody it is a usage error that says how to start."""
+    from envdoctor.fleet import launch
+
+    try:
+        if given["nnodes"]:
+            return launch.by_hand(given["nnodes"], given["node_rank"], given["master_addr"], given["master_port"])
+        found = launch.read(os.environ)
+    except launch.LaunchError as error:
+        raise click.UsageError(str(error)) from None
+    if found is None:
+        raise click.UsageError(NOBODY)
+    return found
+
+
+def _ranks(launch: Launch, given: dict[str, Any], settled: Settings, catalogue: Catalogue) -> int:
+    from envdoctor.cli import fleet_rank
+
+    rank = fleet_rank.Rank(
+        launch, settled, given["sync_timeout"] or SYNC_SECONDS, look,
+        new_fleet=lambda: gathering(settled, catalogue, "rank"), deliver=lambda report: deliver(report, given, settled),
+        catalogue=catalogue,
+    )  # fmt: skip
+    return fleet_rank.run(rank)
+
+
+def look(rank: Rank, met: Meet, progress: Callable[[dict[str, Any]], None]) -> Snapshot:
+    """Examine this rank's machine and its way to the meeting point; the rules are imported meanwhile."""
+    from envdoctor.cli import collecting
+    from envdoctor.plan import RENDEZVOUS, for_level, for_rank
+    from envdoctor.runner.collection import Collection
+    from envdoctor.target import Patient
+
+    launch, settled, catalogue = rank.launch, rank.settled, rank.catalogue
+    planned = collecting.wanted(for_level(settled.level, catalogue.planned), settled, catalogue)
+    told = {
+        "rank": launch.rank, "several_nodes": launch.several_nodes, "address": launch.address, "port": launch.port,
+        "hosted_here": launch.hosts, "cannot_listen": met.cannot_listen, "path": met.path, "run": launch.run,
+    }  # fmt: skip
+    run = Collection(
+        Patient(options={"rendezvous": told}), (*for_rank(planned, leads=launch.leads), RENDEZVOUS),
+        timeout=settled.timeout, level=settled.level, progress=progress, kinds=_kinds(catalogue),
+    )  # fmt: skip
+    with rank.ended.raising():
+        snapshot = run.finish(meanwhile=lambda: _prepare(catalogue, rank.ended))
+    return replace(snapshot, plugin_errors=(*snapshot.plugin_errors, *catalogue.plugins.errors))
+
+
+def _prepare(catalogue: Catalogue, ended: Callable[[], bool]) -> None:
+    """Import what is needed afterwards, and end at once where a signal came before there was anything to end."""
+    from envdoctor import diagnose, redact, rewrite  # noqa: F401 - for later
+    from envdoctor.fleet import reporting  # noqa: F401 - for later
+
+    _ = catalogue.rules
+    if ended():
+        raise KeyboardInterrupt
+
+
+def _kinds(catalogue: Catalogue) -> dict[str, type[Fact]]:
+    from envdoctor.facts import key_of
+    from envdoctor.facts.fleet import FACTS
+
+    return catalogue.facts | {key_of(each): each for each in FACTS}
 
 
 NOBODY = """no launcher started this, and no snapshots are named. Start it as the ranks are started:
@@ -65,7 +143,8 @@ def _saved(paths: Sequence[str], given: Mapping[str, Any], settled: Settings, ca
 
     for option in COLLECTING:
         if given[option]:
-            raise click.UsageError(f"--{option} says how to collect, and saved snapshots were collected: use one")
+            name = option.replace("_", "-")
+            raise click.UsageError(f"--{name} says how to collect, and saved snapshots were collected: use one")
     files = _files(paths)
     fleet = gathering(settled, catalogue, "snapshot")
     told = Told(len(files))
@@ -83,7 +162,7 @@ def gathering(settled: Settings, catalogue: Catalogue, noun: str) -> Fleet:
     from envdoctor.fleet.reporting import Fleet
 
     more = {key_of(type(settled.require)): settled.require} if settled.require.needs else {}
-    return Fleet(catalogue.facts, catalogue.rules, settled.selection, noun, dict(more))
+    return Fleet(_kinds(catalogue), catalogue.rules, settled.selection, noun, dict(more))
 
 
 def deliver(report: FleetReport, given: Mapping[str, Any], settled: Settings) -> int:

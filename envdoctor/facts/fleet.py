@@ -19,7 +19,8 @@ class SilentRanks:
     """Ranks that did not report, alike in what is known of them.
 
     ``state``: ``never-seen`` (no sign of them at all), ``working`` (they had begun, and were at ``last`` when the time
-    was over), ``ended`` (they had begun, and ended without a word), ``cannot-join`` (they said why themselves).
+    was over), ``ended`` (they had begun, and gave no sign any more), ``cannot-join`` (they said why themselves),
+    ``lost`` (they cannot be reached any more).
     """
 
     ranks: str = ""

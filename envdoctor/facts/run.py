@@ -9,6 +9,8 @@ from envdoctor.facts.dataclass import dataclass
 
 # How the engine begins the reason of a question that was never put, because torch was not there to be asked.
 NOT_ASKED = "torch could not be imported"
+# And of one that Ctrl-C, or the launcher's own signal, cut short: that is nobody's fault.
+INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class ProbeEnd:
 
     @property
     def was_asked(self) -> bool:
-        """Tell whether the question was put at all: what became of the import says why when it was not."""
-        return not self.reason.startswith(NOT_ASKED)
+        """Tell whether the question could have been answered: not without torch, and not when Ctrl-C ended the run."""
+        return not self.reason.startswith((NOT_ASKED, INTERRUPTED))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ MOST_SHARES = 8  # values that are shown of one difference; all further ones are
 MOST_ALIKE = 200  # keys that are named beside the first
 NODES_NAMED = 3
 
+NOT_COMPARED = frozenset({"rendezvous"})  # each rank has its own view of it
 # Rows of which not being there is a value as well.
 ABSENT = ("variable.", "package.", "nccl_conf.")
 # A difference before it has words: for each value, the members that have it, as a set of bits.
@@ -67,6 +68,8 @@ def _differing(members: Sequence[Member]) -> Iterator[tuple[str, Parted]]:
     for number, member in enumerate(members):
         bit = 1 << number
         for key, content in member.contents.items():
+            if key in NOT_COMPARED:
+                continue
             bits = having[key]
             bits[content.number] = bits.get(content.number, 0) | bit
             found[content.number] = content

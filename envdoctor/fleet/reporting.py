@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from envdoctor.diagnose import in_reading_order, run_rule, verdict_of, with_causes
-from envdoctor.facts import fleet as facts
 from envdoctor.facts import key_of
 from envdoctor.facts.fleet import FleetStages, RankDifferences, Ranks
+from envdoctor.facts.rendezvous import Rendezvous
 from envdoctor.finding import Check, Evidence, Finding, Report, Severity, Status
 from envdoctor.fleet.differences import compare
 from envdoctor.fleet.judging import Judge, Judged
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from envdoctor.rule import Rule
     from envdoctor.selection import Selection
 
-FLEET_FACTS = frozenset(facts.FACTS)
+ABOUT_ALL = frozenset((Ranks, RankDifferences, FleetStages))
+ABOUT_ONE = frozenset((Rendezvous,))  # facts of the fleet that each member has for itself
 NODES_NAMED = 3
 # The status of a rule over all members is the first of these that any of them has.
 STATUSES = (Status.FIRED, Status.UNKNOWN, Status.IGNORED, Status.PASSED, Status.NOT_APPLICABLE, Status.SKIPPED)
@@ -92,7 +93,7 @@ class Fleet:
     def add(self, data: bytes, name: str, node: str = "") -> None:
         """Take what one member sent or saved. Raises ``SnapshotError`` for what is no snapshot."""
         if self._reader is None or self._judge is None:
-            about_one = [each for each in self.rules if not about_all(each)]
+            about_one = [each for each in self.rules if about_each(each)]
             self._reader = Members(Pool(self.kinds))
             self._judge = Judge(about_one, self.selection, self.more)
         for member in self._reader.read(data, name, node):
@@ -110,11 +111,13 @@ class Fleet:
     def report(self, ranks: Ranks, *others: Fact, interrupted: bool = False) -> FleetReport:
         """Give the report. ``others`` are facts about the whole: how the ranks met, what the stages measured."""
         differences, usual = compare(self._members, self.noun)
-        whole = {key_of(type(each)): each for each in (ranks, differences, *others)}
+        whole: dict[str, Fact] = {key_of(type(each)): each for each in (ranks, differences, *others)}
         alike, example = self._on(usual), self._example(usual)
         target = Target(f"{len(self._members)} {self.noun}s", example.target.kind, example.target.python)
+        own = {key_of(each) for each in ABOUT_ONE}
+        whole = {key: fact for key, fact in example.facts.items() if key not in own} | whole
         snapshot = replace(
-            example, target=target, created=now(), facts=example.facts | whole, interrupted=interrupted,
+            example, target=target, created=now(), facts=whole, interrupted=interrupted,
             elapsed_seconds=time.monotonic() - self.began, overhead_seconds=time.monotonic() - self.began,
         )  # fmt: skip
         findings, checks, on = self._over_all(snapshot)
@@ -142,7 +145,8 @@ class Fleet:
         checks = _checks([(judged, bits.bit_count()) for judged, bits in self._judged.values()])
         for each in filter(about_all, self.rules):
             check, findings = run_rule(each, snapshot, self.selection)
-            checks[check.id] = check
+            if check.id not in checks or checks[check.id].status is not Status.FIRED:
+                checks[check.id] = check
             found += [_provable(finding, snapshot.get(Ranks)) for finding in findings]
         caused = with_causes(tuple(found), filter(about_all, self.rules))
         findings = tuple(old if old.key in on else new for old, new in zip(found, caused, strict=True))
@@ -167,7 +171,12 @@ def _provable(finding: Finding, ranks: Ranks | None) -> Finding:
 
 def about_all(rule: Rule) -> bool:
     """Tell whether a rule is about the members side by side, not about each of them."""
-    return any(each.fact in FLEET_FACTS for each in rule.inputs)
+    return any(each.fact in ABOUT_ALL for each in rule.inputs)
+
+
+def about_each(rule: Rule) -> bool:
+    """Tell whether the rule is about each member for itself; one can be both."""
+    return not about_all(rule) or any(each.fact in ABOUT_ONE for each in rule.inputs)
 
 
 def _places(bits: int) -> Iterable[int]:
@@ -193,8 +202,10 @@ def _joined(first: Finding, second: Finding) -> Finding:
 def _about(finding: Finding, on: On, fleet: Fleet) -> Finding:
     """Say in the finding itself which members it is about, so that every format shows it."""
     total = len(fleet.names)
-    if on.count == total:
-        where = f"all {total} {fleet.noun}s" if total > 1 else f"the only {fleet.noun}"
+    if on.count == total > 1:
+        where = f"all {total} {fleet.noun}s"
+    elif total == 1:
+        where = f"{fleet.noun} {on.ranks}"
     else:
         where = f"{fleet.noun}{'s' if on.count > 1 else ''} {on.ranks}, {on.count} of {total}"
     evidence = finding.evidence

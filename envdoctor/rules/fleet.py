@@ -179,7 +179,8 @@ def rank_unreachable(ranks: Ranks | None, rendezvous: Rendezvous | None) -> Iter
 STATES = {
     "never-seen": "never arrived",
     "working": "did not finish in time",
-    "ended": "began and ended without a word",
+    "ended": "went silent",
+    "lost": "cannot be reached any more",
     "cannot-join": "cannot join",
 }
 
@@ -195,7 +196,7 @@ def _silent(silent: SilentRanks, ranks: Ranks) -> Finding:
     if silent.last:
         evidence.append(Evidence("ranks.silent", silent.last, "its last sign", "live", "last seen"))
     if ranks.waited_seconds is not None:
-        waited = f"{ranks.waited_seconds:.0f} s"
+        waited = f"{ranks.waited_seconds:.0f} s"  # after the one who speaks was ready
         evidence.append(Evidence("ranks.waited_seconds", waited, "--sync-timeout", "live", "waited"))
     return Finding(
         title or f"{who}{name} {STATES.get(silent.state, silent.state)}{said}",
@@ -208,6 +209,10 @@ def _silent(silent: SilentRanks, ranks: Ranks) -> Finding:
 
 
 def _never_seen(ranks: Ranks) -> str:
+    if ranks.ended_by:
+        return (
+            "The launcher ended the run before there was a sign. A rank that dies makes it do so: see its own output."
+        )
     where = f" at {ranks.address}" if ranks.address else ""
     return (
         f"The world of {ranks.world_size} is never complete: they were not started, they wait somewhere else, or their "

@@ -43,7 +43,7 @@ def _meeting_point(met: Rendezvous) -> Iterator[Finding]:
             ),
             subject="name",
         )
-    elif met.several_nodes and met.resolved and all(map(is_loopback, met.resolved)) and not _only_host_says_so(met):
+    elif _is_itself(met):
         yield _names_itself(met)
     elif met.reached == "taken":
         yield _taken(met, where)
@@ -61,15 +61,28 @@ def _meeting_point(met: Rendezvous) -> Iterator[Finding]:
         yield _black_hole(met, where)
 
 
-def _only_host_says_so(met: Rendezvous) -> bool:
-    """Tell whether this is the host under its own name: 127.0.1.1 there does not keep others from finding it."""
-    return bool(met.hosted_here and met.address == met.own_name)
+def _is_itself(met: Rendezvous) -> bool:
+    """Tell whether the address is this machine's own and the host another one.
+
+    Where nobody says how many nodes there are, it counts only if the host is not to be found here. The host's own name
+    may well be 127.0.1.1 on the host: that does not keep others from finding it.
+    """
+    if not met.resolved or not all(map(is_loopback, met.resolved)):
+        return False
+    if met.hosted_here:
+        return bool(met.several_nodes and met.address != met.own_name)
+    return bool(met.several_nodes) or (met.several_nodes is None and met.reached == "refused")
 
 
 def _names_itself(met: Rendezvous) -> Finding:
-    others = "the other nodes look for it on themselves" if met.hosted_here else "this node looks for it on itself"
+    if met.hosted_here:
+        said = ", and the job has several: the other nodes look for it on themselves"
+    elif met.several_nodes:
+        said = ", and the job has several: this node looks for it on itself"
+    else:
+        said = ", and nothing listens here: rank 0 is on another one, or not started"
     return Finding(
-        f"MASTER_ADDR={met.address} names each machine itself, and the job has several: {others}",
+        f"MASTER_ADDR={met.address} names each machine itself{said}",
         evidence=(see(met, "address", "MASTER_ADDR"), see(met, "resolved", "resolves to")),
         fixes=(export("Name the host of rank 0, on every node", "MASTER_ADDR=HOST_OF_RANK_0"),),
         subject="address",
