@@ -292,8 +292,8 @@ def test_cpu_only_machine_is_silent() -> None:
 
 
 def test_container_without_gpus_has_one_cause() -> None:
-    """Driver on the host, no nodes inside: the nodes are the cause, and CUDA's own answer follows from it."""
+    """Driver on the host, nothing of it inside: that is the cause; missing nodes and CUDA's own answer follow."""
     report = examine(
         of(CU130, module(), ONE_GPU, NO_NODES, DOCKER, TorchCuda(available=False), CudaDriver(init_code=100)), RULES
     )
-    assert "device-nodes-missing" == report.primary
+    assert "container-gpu-not-passed" == report.primary
