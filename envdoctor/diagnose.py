@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PYTHON = "python3"  # what is started behind a command unless another one is named
 
+BY_TABLE = "knowledge."  # how the evidence that rests on a shipped table begins
+
 
 class NotSupplied(Exception):  # noqa: N818 - becomes a status
     """A rule's input is missing: which status that makes, and the reason."""
@@ -192,8 +194,10 @@ def _complete(finding: Finding, rule: Rule, snapshot: Snapshot) -> Finding:
     )
     verify, elsewhere = f"envdoctor check --only {rule.id}", _elsewhere(snapshot)
     fixes = tuple(replace(each, verify=f"{each.verify or verify}{elsewhere}") for each in finding.fixes)
-    severity = finding.severity or rule.severity
-    return replace(finding, id=rule.id, severity=severity, evidence=evidence, fixes=fixes)
+    severity, confidence = finding.severity or rule.severity, finding.confidence
+    if confidence is Confidence.CERTAIN and any(each.fact.startswith(BY_TABLE) for each in evidence):
+        confidence = Confidence.LIKELY  # certain is the fact itself; what a table says of it is a known rule
+    return replace(finding, id=rule.id, severity=severity, confidence=confidence, evidence=evidence, fixes=fixes)
 
 
 def _elsewhere(snapshot: Snapshot) -> str:

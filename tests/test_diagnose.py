@@ -11,7 +11,7 @@ from envdoctor.diagnose import Selection, examine
 from envdoctor.facts.gpu import PciBus
 from envdoctor.facts.host import Host, Resources
 from envdoctor.facts.torch import TorchCuda
-from envdoctor.finding import Check, Confidence, Finding, Fix, Ignored, Report, Severity, Status, Verdict, see
+from envdoctor.finding import Check, Confidence, Evidence, Finding, Fix, Ignored, Report, Severity, Status, Verdict, see
 from envdoctor.outcome import Absent, Crashed, Failed, Got, TimedOut
 from envdoctor.rule import NotApplicable, Rule, Unknown, known, rule
 from envdoctor.snapshot import ProbeResult, Snapshot, Target, of
@@ -206,3 +206,39 @@ def test_proof_asks_the_interpreter_that_was_asked(target: Target, expected: str
     """The command that proves a fix names the interpreter where another one than the doctor's own was examined."""
     (finding,) = examine(replace(of(Host()), target=target), (host_has_a_fix,)).findings
     assert f"envdoctor check --only host-has-a-fix{expected}" == finding.fixes[0].verify
+
+
+@rule(severity=Severity.INFO, group="system")
+def table_says_so(host: Host) -> Iterator[Finding]:
+    """What the kernel is, as a fact and by a table."""
+    shown, by_table = see(host, "kernel", "kernel"), Evidence("knowledge.kernels", "5.5", "a table", "", "wanted")
+    yield Finding("fact", evidence=(shown,), subject="fact")
+    yield Finding("table", evidence=(shown, by_table), subject="table")
+    yield Finding("lead", evidence=(by_table,), subject="lead", confidence=Confidence.POSSIBLE)
+
+
+def test_what_rests_on_a_table_is_never_certain() -> None:
+    """Certain is the fact itself; a finding that a table backs is likely, and a lead stays a lead."""
+    found = {f.subject: f.confidence for f in examine(of(Host(kernel="5.4")), (table_says_so,)).findings}
+    expected = {"fact": Confidence.CERTAIN, "table": Confidence.LIKELY, "lead": Confidence.POSSIBLE}
+    assert expected == found
+
+
+@rule(severity=Severity.WARNING, group="system")
+def host_odd(host: Host) -> Iterator[Finding]:
+    """The host is odd."""
+    yield Finding("odd", confidence=Confidence.LIKELY)
+
+
+@rule(severity=Severity.WARNING, group="system", explained_by=("shared-memory-tiny",))
+def prefers_the_host(resources: Resources) -> Iterator[Finding]:
+    """Names the host as its cause, though the memory is the surer one."""
+    yield Finding("x", caused_by=("host-odd",))
+
+
+def test_cause_that_a_finding_names_goes_before_those_its_rule_declares() -> None:
+    """Named by the finding first, then declared by the rule; and of two roots the one named first is read first."""
+    rules = (shared_memory_tiny, host_odd, prefers_the_host)
+    report = examine(of(Host(), Resources(shm_total_mib=64)), rules)
+    assert ["host-odd", "shared-memory-tiny", "prefers-the-host"] == [f.key for f in report.findings]
+    assert ("host-odd", "shared-memory-tiny") == report.findings[2].caused_by

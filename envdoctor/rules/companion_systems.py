@@ -8,7 +8,7 @@ from envdoctor.facts.host import Host
 from envdoctor.facts.libraries import Extensions, Toolkit
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild
-from envdoctor.finding import Finding, Fix, Severity, see
+from envdoctor.finding import Confidence, Finding, Fix, Severity, see
 from envdoctor.knowledge import cells
 from envdoctor.knowledge.ecosystem import stated
 from envdoctor.remedy import repair
@@ -60,6 +60,7 @@ def deepspeed_ops_unbuildable(
         f"DeepSpeed {have.version} could not compile its operators: {words}, torch is for CUDA {wanted[0]}.{wanted[1]}",
         evidence=(installed(packages, have), said, see(build, "cuda", "torch was built with", f"CUDA {build.cuda}")),
         fixes=(_toolkit(packages, host, wanted),),
+        confidence=Confidence.LIKELY,
         affects=("deepspeed",),
     )
 

@@ -168,7 +168,8 @@ def _socket(
     if all(each.startswith(INSIDE) for each in up):
         evidence = (shown, listed, *((machines,) if machines else ()))
         title = f"{name}={value} leaves only {', '.join(up[:4])}, which leads to no other machine"
-        yield Finding(title, "", evidence, fixes, name, None if machines else Severity.INFO)
+        severity = None if machines else Severity.INFO
+        yield Finding(title, "", evidence, fixes, name, severity, confidence=Confidence.LIKELY)
 
 
 def _rdma_card(fabric: Fabric, value: str, shown: Evidence) -> Iterator[Finding]:
