@@ -203,12 +203,21 @@ def _verdict(result: Result, look: Look) -> Iterator[Line]:
     yield from paragraph(
         look.clean(said), look.width, style="strong", first=((look.glyph(kind), kind), (" ", "")), indent=2
     )
-    other = [f for f in result.report.active if f.severity is not Severity.INFO and not _is_of_speed(f, result.report)]
+    other = _besides(result.report)
     if other:
-        named = ", ".join(each.id for each in other[:NAMED]) + (", …" if len(other) > NAMED else "")
+        ids = list(dict.fromkeys(each.id for each in other))
+        named = ", ".join(ids[:NAMED]) + (", …" if len(ids) > NAMED else "")
         yield from paragraph(
             look.clean(f"Apart from speed: {many(len(other), 'finding')} ({named})."), look.width, indent=2
         )
+
+
+def _besides(report: Report) -> list[Finding]:
+    """Give what is wrong besides; after Ctrl-C without the probes that it ended."""
+    groups = {check.id: check.group for check in report.checks}
+    left_out = {"doctor"} if report.interrupted else set()
+    found = [each for each in report.active if each.severity is not Severity.INFO and not _is_of_speed(each, report)]
+    return [each for each in found if groups.get(each.id) not in left_out]
 
 
 def verdict(result: Result) -> tuple[str, str]:
