@@ -39,6 +39,7 @@ def invented(left: dict[str, object], whole: dict[str, object]) -> dict[str, tup
         key: (whole.get(key), value)
         for key, value in left.items()
         if value != whole.get(key)
+        and not key.startswith("wanted.")  # one or two exact versions alone may as well be a wish
         and not (isinstance(value, str) and str(told_by_whole.get(key, "")).startswith(value))
         # Without the cards before it nobody knows which number a card had.
         and not (key.startswith("gpu_state.gpus") and key.endswith(".index"))

@@ -167,6 +167,14 @@ def test_a_list_of_what_is_installed_is_no_wish() -> None:
     ]
 
 
+def test_a_pin_or_two_from_a_pipe_is_a_wish() -> None:
+    """Too short for a list of what is installed, and nothing else: it is what somebody would install."""
+    assert [("requirements",), ("requirements",)] == [
+        readers.parse(text, source="stdin").formats
+        for text in ("torch==2.9.0\n", "# gpu\ntorch==2.9.0\nnumpy==2.2.6\n")
+    ]
+
+
 @pytest.mark.parametrize(
     ("theirs", "ours"),
     [("^2.3", ">=2.3,<3"), ("^0.3.1", ">=0.3.1,<0.4"), ("~2.3", ">=2.3,<2.4"), ("~2", ">=2,<3"), ("2.5.1", "==2.5.1"),

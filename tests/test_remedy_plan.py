@@ -165,3 +165,10 @@ def test_scripts_of_the_demo_machines(name: str) -> None:
     text = write(planned)
     wanted = [c.shell for step in planned.steps for c in step.commands]
     assert [] == [each for each in wanted if each not in text]
+
+
+def test_a_line_for_a_file_is_a_comment_once() -> None:
+    """What is to be written into a file by hand is shown as it is, and run by no shell."""
+    wish = way("Ask for it", Command(None, "# requirements.txt: torch==2.9.0+cu126"), safety=Safety.DISRUPTIVE)
+    text = write(plan([finding("a", wish)]))
+    assert ("\n# requirements.txt: torch==2.9.0+cu126\n" in text, []) == (True, live(text))

@@ -99,6 +99,9 @@ def _readings(lines: tuple[str, ...], source: str) -> Iterator[Reading]:
         yield requirements.read(lines, source)
         return
     lines = rewrapped(lines)
+    if not any(reader.recognises(lines) for reader in REPORTS) and requirements.is_pinned(lines):
+        yield requirements.read(lines, source)  # too short for a list of what is installed
+        return
     for reader in REPORTS:
         if reader.recognises(lines):
             reading = reader.read(lines)

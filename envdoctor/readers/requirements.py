@@ -48,6 +48,12 @@ def recognises(lines: tuple[str, ...], source: str = "") -> bool:
     return (mostly and asks) or (bool(NAMES.search(source)) and mostly)
 
 
+def is_pinned(lines: tuple[str, ...]) -> bool:
+    """Tell whether there is nothing but exact versions, comments and empty lines."""
+    bare = [each for line in lines if (each := _bare(line)) and not each.startswith("#")]
+    return bool(bare) and all(map(_PINNED.match, bare))
+
+
 def _name_of(line: str) -> str:
     match = re.match(r"[A-Za-z0-9][\w.-]{0,80}", line)
     return match.group() if match else ""

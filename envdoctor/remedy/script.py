@@ -69,6 +69,9 @@ def _command(command: Command, *, asleep: bool) -> Iterator[str]:
     One with signs that move a cursor or end a line (in a path, say) is shown in a comment too, the signs spelt out.
     """
     hidden = not all(each.isprintable() for each in command.shell)
+    if command.shell.startswith("#") and not hidden:  # a line to write into a file: a comment already
+        yield command.shell
+        return
     yield f"# {_spelt(command.shell)}" if asleep or hidden else command.shell
 
 
