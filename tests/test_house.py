@@ -71,6 +71,7 @@ ARROWS: dict[str, set[str] | None] = {
     "runner": {"child", "ending", "facts", "gathered", "listening", "outcome", "plan", "probe", "snapshot", "target"},
     "plugins": {"facts", "plan", "probe", "rule", "rules", "snapshot"},
     "ranks": set(),
+    "integrations": {"finding", "gate"},
     "gate": {
         "__init__",
         "config",
