@@ -55,7 +55,7 @@ COUNT = click.IntRange(min=1)
 @click.option("--price-per-gpu-hour", type=click.FloatRange(min=0.0), metavar="P", help="Project: what the gap costs.")
 @click.option("--fail-on", type=OneOf("severity", FAIL_ON), help="Exit 1 from this severity on. [default: error]")
 @click.option(
-    "--timeout", type=Seconds(), help="Limit of the whole run in seconds. [default: 300; quick 125; full 920]"
+    "--timeout", type=Seconds(), help="Limit of the whole run in seconds. [default: 300; quick 110; full 920]"
 )
 @click.option("--config", metavar="FILE", help="Read this configuration file instead of the nearest one.")
 @report_options
