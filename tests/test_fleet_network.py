@@ -81,7 +81,7 @@ def test_two_hosts_meet(hosts: Network, tmp_path: Path) -> None:
 
 def test_localhost_on_each_node(hosts: Network, tmp_path: Path) -> None:
     """MASTER_ADDR=localhost: each node waits for itself, and says so in seconds."""
-    ended = two_by_hand(hosts, tmp_path, address="localhost", sync="15")
+    ended = two_by_hand(hosts, tmp_path, address="localhost", sync="4")
     assert "the other nodes look for it on themselves" in unreachable(ended[1])["address"]
     assert "this node looks for it on itself" in unreachable(ended[2])["address"]
     assert [1, 1] == [each.code for each in ended.values()]
@@ -99,7 +99,7 @@ def test_a_port_that_is_taken(hosts: Network, tmp_path: Path) -> None:
     with group() as made:
         made.add(0, hosts.start(1, squatter, clean(), tmp_path))
         _wait_for(hosts, 1, tmp_path)
-        ended = two_by_hand(hosts, tmp_path, sync="15")
+        ended = two_by_hand(hosts, tmp_path, sync="4")
     assert f"port {PORT} is taken by python" in unreachable(ended[1])["port"]
     assert f"Something else answers at node1:{PORT} (rank 1)" == unreachable(ended[2])["port"]
 
@@ -117,21 +117,21 @@ def test_a_port_that_is_filtered(hosts: Network, tmp_path: Path) -> None:
     if shutil.which("nft") is None:
         pytest.skip("needs nftables")
     hosts.drop(1, "tcp", "dport", PORT)
-    ended = two_by_hand(hosts, tmp_path, sync="15")
+    ended = two_by_hand(hosts, tmp_path, sync="4")
     assert f"node1:{PORT} does not answer: packets to it are lost or filtered" in unreachable(ended[2])["firewall"]
     assert ["1"] == [each["ranks"] for each in ended[1].report["ranks"]["silent"]]
 
 
 def test_rank_0_is_not_there(hosts: Network, tmp_path: Path) -> None:
     """Its host is up, and nothing listens."""
-    ended = two_by_hand(hosts, tmp_path, sync="12", nodes=(2,))
+    ended = two_by_hand(hosts, tmp_path, sync="4", nodes=(2,))
     assert "Nothing listens at node1" in unreachable(ended[2])["port"]
 
 
 def test_a_link_that_is_down(hosts: Network, tmp_path: Path) -> None:
     """The way itself is missing."""
     hosts.cut(2)
-    ended = two_by_hand(hosts, tmp_path, sync="12", nodes=(2,))
+    ended = two_by_hand(hosts, tmp_path, sync="4", nodes=(2,))
     assert "There is no way from this machine to node1" in unreachable(ended[2])["port"]
 
 

@@ -103,6 +103,7 @@ def look(rank: Rank, met: Meet, progress: Callable[[dict[str, Any]], None]) -> S
     told = {
         "rank": launch.rank, "several_nodes": launch.several_nodes, "address": launch.address, "port": launch.port,
         "hosted_here": launch.hosts, "cannot_listen": met.cannot_listen, "path": met.path, "run": launch.run,
+        "patience": min(10.0, rank.sync_seconds / 2),
     }  # fmt: skip
     run = Collection(
         Patient(options={"rendezvous": told}), (*for_rank(planned, leads=launch.leads), RENDEZVOUS),

@@ -110,9 +110,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class FleetStages(Fact):
-    """What the staged tests of ``fleet --deep`` measured, rank by rank and pair by pair."""
+    """What staged tests measured, rank by rank and pair by pair. No command of this version runs them yet."""
 
-    stages: Tuple[Stage, ...] = read_from("envdoctor fleet --deep", ())
+    stages: Tuple[Stage, ...] = read_from("staged tests over the ranks", ())
 
     def stage(self, name: str) -> Optional[Stage]:
         """Give one stage, or None when it was not run."""

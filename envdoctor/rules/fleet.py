@@ -247,9 +247,10 @@ def straggler(stages: FleetStages | None) -> Iterator[Finding]:
     A collective is as fast as the slowest of those who take part: one slow rank or link slows the whole job.
 
     ## How it is detected
-    envdoctor fleet --deep: matrix products on each rank, copies between its GPUs, a collective inside each node,
+    Staged tests over the ranks: matrix products on each rank, copies between its GPUs, a collective inside each node,
     pairs of ranks, and an all-reduce over all. Each is compared with its peers only; no table is asked. A rank that is
-    slow in most of its pairs is named itself; else the pair is.
+    slow in most of its pairs is named itself; else the pair is. No command of this version runs these tests yet: the
+    rule judges measurements that something else has put into the facts.
 
     ## What to do
     Run it again to see whether it stays. For a rank look at its clocks, its temperature, its CPU limits and who else
@@ -260,7 +261,9 @@ def straggler(stages: FleetStages | None) -> Iterator[Finding]:
     https://github.com/deepspeedai/DeepSpeed/issues/1617
     """
     if stages is None:
-        raise NotApplicable("only envdoctor fleet --deep measures ranks against each other")
+        raise NotApplicable(
+            "no staged tests over ranks were run; this version judges them and has no command that runs them"
+        )
     yield from slow(stages)
 
 

@@ -160,7 +160,7 @@ def _seen(stage: Stage, results: Sequence[StageResult]) -> tuple[Evidence, ...]:
 
 
 def _again() -> Fix:
-    return look("Measure again", "envdoctor fleet --deep  # under the same launcher")
+    return look("See what else differs there", "envdoctor fleet  # under the same launcher")
 
 
 def _who_else() -> Fix:
