@@ -10,6 +10,7 @@ from envdoctor.facts import Fact
 from envdoctor.facts.driver import KernelModule
 from envdoctor.facts.host import Host
 from envdoctor.facts.packages import Packages
+from envdoctor.facts.storage import Mount, Storage
 from envdoctor.facts.torch import CompileTools, Pin, TorchBuild
 from envdoctor.finding import Severity, Status
 from envdoctor.rules.compiling import c_compiler_missing, compile_toolchain_missing, python_headers_missing
@@ -82,3 +83,38 @@ def test_all_that_is_missing_is_one_finding() -> None:
         "python -m pip install --no-deps 'triton==3.5.0'",
         "sudo apt-get install -y build-essential python3.11-dev",
     ] == [each.commands[0].shell for each in finding.fixes]
+
+
+def places(options: str = "rw,relatime", free_mib: int | None = 9000, **more: object) -> Storage:
+    """Make /tmp with these mount options and this space, beside a home that is well."""
+    temporary = Mount("/tmp", "tmpfs", options, free_mib, purpose="temporary files", **more)  # type: ignore[arg-type]
+    return Storage(mounts=(temporary, Mount("/home/ada/.cache", "ext4", "rw", 50_000, purpose="caches")))
+
+
+@pytest.mark.parametrize(
+    ("storage", "words"),
+    [
+        (places("rw,nosuid,noexec"), "is mounted noexec"),
+        (places("ro,relatime"), "is mounted read-only"),
+        (places(free_mib=3), "is full"),
+        (places(free_inodes=0), "is full"),
+        (places(), ""),
+        (places(free_mib=None), ""),
+        (Storage(), ""),
+    ],
+)
+def test_place_for_what_is_compiled(storage: Storage, words: str) -> None:
+    """A place that nothing can be loaded from, or written to, is a warning with another place named."""
+    checked = check(compile_toolchain_missing, WHOLE, CU130, ONE_GPU, UBUNTU, storage)
+    assert bool(words) is checked.fired
+    if words:
+        assert checked.finding.title.endswith(words)
+        shell = checked.finding.fixes[0].commands[0].shell
+        assert "export TORCHINDUCTOR_CACHE_DIR=/home/ada/.cache/torchinductor" == shell
+
+
+def test_inductors_own_folder_goes_before_the_temporary_one() -> None:
+    """With TORCHINDUCTOR_CACHE_DIR on a good disk a noexec /tmp does no harm."""
+    own = Mount("/scratch/inductor", "xfs", "rw", 90_000, purpose="inductor cache")
+    storage = Storage(mounts=(*places("noexec").mounts, own))
+    assert Status.PASSED == check(compile_toolchain_missing, WHOLE, CU130, ONE_GPU, UBUNTU, storage).status

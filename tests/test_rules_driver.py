@@ -8,7 +8,7 @@ import pytest
 
 from envdoctor.facts.driver import DriverFiles, DriverLibrary, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import PciBus
-from envdoctor.facts.nvml import GpuState
+from envdoctor.facts.nvml import GpuFabric, GpuState
 from envdoctor.facts.torch import TorchCuda
 from envdoctor.finding import Confidence, Severity, Status
 from envdoctor.rules.driver import driver_library_mismatch, fabric_manager_missing
@@ -120,6 +120,25 @@ def test_802_without_visible_switches_is_likely() -> None:
 def test_switches_without_fabric_manager() -> None:
     """NVSwitches on a host without a fabric manager are enough when CUDA was not asked."""
     assert check(fabric_manager_missing, HGX, module(fabric_manager_running=False), UBUNTU).fired
+
+
+@pytest.mark.parametrize(
+    ("states", "fires"),
+    [
+        (("in-progress",) * 8, True),
+        (("completed", "not-started"), True),
+        (("completed",) * 8, False),
+        (("not-supported",), False),
+        ((None, None), False),
+        ((), False),
+    ],
+)
+def test_fabric_that_nvml_says_is_not_set_up(states: tuple[str | None, ...], fires: bool) -> None:
+    """In a container that shows no switch NVML itself tells of a fabric that waits; cards without one are fine."""
+    facts = (ONE_GPU, NODES, DOCKER, GpuFabric(fabric_states=states))
+    checked = check(fabric_manager_missing, *facts)
+    assert fires is checked.fired
+    assert not check(fabric_manager_missing, *facts, libcudart(0)).fired
 
 
 def test_fabric_manager_of_another_version() -> None:

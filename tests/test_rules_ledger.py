@@ -92,6 +92,10 @@ FIRES: list[tuple[Rule, tuple[Fact, ...]]] = [
         (book(row("nccl", "libnccl.so.2", "2.21.5", first=copy("libnccl.so.2", None, owner="a 1, b 2"))), PIP),
     ),
     (library_not_the_declared_one, (book(foreign("cufft", "libcufft.so.11", "11.2.1.3", "11.0")),)),
+    (
+        library_not_the_declared_one,
+        (book(row("cufft", "libcufft.so.11", "11.2.1.3", mapped=("/opt/other/libcufft.so.11.0",))),),
+    ),
     (glibc_too_old, (replace(book(), glibc="2.27"), Host(os_name="Ubuntu 18.04"))),
     (glibc_too_old, (book(glibcxx_needed="3.4.30", glibcxx_newest="3.4.29"),)),
     (libcuda_stub_or_stale_on_path, (DriverFiles(first_libcuda=STUB, libcuda=(STUB, DRIVER)), LOADED)),

@@ -1,20 +1,22 @@
-"""Can torch.compile work here: Triton, a C compiler, and Python's headers."""
+"""Can torch.compile work here: Triton, a C compiler, Python's headers, and a place for what it compiles."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from envdoctor.facts.driver import CudaDriver, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Host
 from envdoctor.facts.packages import Packages
+from envdoctor.facts.storage import Mount, Storage
 from envdoctor.facts.torch import CompileTools, TorchBuild
-from envdoctor.finding import Evidence, Finding, Fix, Severity, see
+from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
 from envdoctor.knowledge.cuda import numbers
 from envdoctor.knowledge.torch import release
 from envdoctor.remedy import repair
 from envdoctor.remedy.driver import RED_HAT_LIKE, SUSE_LIKE
-from envdoctor.remedy.variables import administer, look
+from envdoctor.remedy.variables import administer, export, look
 from envdoctor.rule import NotApplicable, Rule, Unknown, rule
 from envdoctor.rules.builds import need_cuda_build
 from envdoctor.rules.presence import in_container, need_gpu
@@ -70,6 +72,10 @@ def install_headers(host: Host | None, packages: Packages | None) -> Fix:
         )
     name = _packages(host, packages.python_version if packages else None)[1]
     return _install(host, "Install Python's headers", name)
+
+
+OTHER_PLACES = ("caches", "working directory")  # where else compiled files may be kept
+LEAST_FREE_MIB = 64
 
 
 @rule(severity=Severity.INFO, group="system")
@@ -138,22 +144,26 @@ def compile_toolchain_missing(
     smi: NvidiaSmi | None,
     driver: CudaDriver | None,
     host: Host | None,
+    storage: Storage | None,
 ) -> Iterator[Finding]:
     """torch.compile cannot work on this machine's GPU.
 
     ## What it means
-    It needs three things beside PyTorch: Triton, a C compiler, and Python.h. Something of it is missing.
+    It needs three things beside PyTorch: Triton, a C compiler, and Python.h. And a place to write what it compiles,
+    and to load it from. Something of it is missing.
 
     ## Why it matters
     A program that calls torch.compile stops at its first step, or runs without compilation where errors are
     suppressed. One that does not call it is not affected.
 
     ## How it is detected
-    The three are looked up as torch would. Only with a CUDA build of PyTorch 2.0 or newer and an NVIDIA GPU. A torch
-    that was published without Triton, as NVIDIA's for Jetson, is not blamed for it.
+    The three are looked up as torch would. The place is TORCHINDUCTOR_CACHE_DIR, else a folder under TMPDIR or /tmp:
+    its file system must not be mounted noexec or read-only, nor be full. Only with a CUDA build of PyTorch 2.0 or newer
+    and an NVIDIA GPU. A torch that was published without Triton, as NVIDIA's for Jetson, is not blamed for it.
 
     ## What to do
-    Install what is missing. Triton comes with PyTorch's own wheel and is reinstalled with it.
+    Install what is missing. Triton comes with PyTorch's own wheel and is reinstalled with it. Name another place in
+    TORCHINDUCTOR_CACHE_DIR.
 
     ## Sources
     https://docs.pytorch.org/docs/stable/torch.compiler.html
@@ -163,6 +173,7 @@ def compile_toolchain_missing(
     need_gpu(bus, nodes, module, smi, driver)
     if host and host.system not in {None, "Linux"}:
         raise NotApplicable(f"on {host.system} other compilers are used")
+    yield from _no_place(storage)
     missing = [(field, label) for field, label in _wanted(build) if getattr(tools, field) is None]
     if not missing:
         return
@@ -172,6 +183,40 @@ def compile_toolchain_missing(
         evidence=tuple(_lacking(tools, field, label) for field, label in missing),
         fixes=_complete({field for field, _ in missing}, build, packages, host),
     )
+
+
+def _no_place(storage: Storage | None) -> Iterator[Finding]:
+    """Report a file system from which nothing that is compiled can be loaded, or to which nothing can be written."""
+    places = {each.purpose: each for each in (storage.mounts if storage else ())}
+    used = places.get("inductor cache") or places.get("temporary files")
+    wrong = _unusable(used) if used else ""
+    if storage is None or used is None or not wrong:
+        return
+    yield Finding(
+        f"torch.compile cannot work here: {used.path}, where it writes what it compiles, {wrong}",
+        evidence=(see(storage, "mounts", used.purpose, f"{used.path}: {used.filesystem}, {used.options}"),),
+        fixes=(_elsewhere(places),),
+        subject="storage",
+        confidence=Confidence.LIKELY,
+    )
+
+
+def _elsewhere(places: dict[str, Mount]) -> Fix:
+    for name in OTHER_PLACES:
+        if (place := places.get(name)) and not _unusable(place):
+            folder = shlex.quote(f"{place.path}/torchinductor")
+            return export("Write it elsewhere", f"TORCHINDUCTOR_CACHE_DIR={folder}")
+    return look("See the file systems and their space", "df -h; findmnt --options noexec")
+
+
+def _unusable(place: Mount) -> str:
+    options = place.options.split(",")
+    if "noexec" in options:
+        return "is mounted noexec"
+    if "ro" in options:
+        return "is mounted read-only"
+    full = (place.free_mib is not None and place.free_mib < LEAST_FREE_MIB) or place.free_inodes == 0
+    return "is full" if full else ""
 
 
 def _wanted(build: TorchBuild) -> tuple[tuple[str, str], ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, DriverFiles, DriverLibrary, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Host
-from envdoctor.facts.nvml import GpuState
+from envdoctor.facts.nvml import GpuFabric, GpuState
 from envdoctor.facts.torch import TorchCuda
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.knowledge.cuda import numbers
@@ -18,6 +18,7 @@ from envdoctor.rule import Missing, NotApplicable, Unknown, known, rule
 from envdoctor.rules.answers import NOT_READY, SYSTEM_DRIVER_MISMATCH, answered, evidence_of
 from envdoctor.rules.presence import in_container, need_gpu, need_native_driver, seen_working
 
+WAITING = frozenset({"not-started", "in-progress"})  # NVML's words for a fabric that nobody has set up yet
 NVML_VERSION_MISMATCH = 18  # NVML_ERROR_LIB_RM_VERSION_MISMATCH, which nvidia-smi gives as its exit code
 MISMATCH_WORDS = re.compile(r"driver/library version mismatch", re.IGNORECASE)
 LIBRARY_VERSION = re.compile(r"NVML library version:\s*([\d.]+)")
@@ -172,6 +173,7 @@ def fabric_manager_missing(
     runtime: CudaRuntime | None,
     cuda: TorchCuda | None,
     host: Host | None,
+    links: GpuFabric | None,
 ) -> Iterator[Finding]:
     """The GPUs are joined by NVSwitch, and no fitting fabric manager has set the switches up.
 
@@ -184,7 +186,8 @@ def fabric_manager_missing(
 
     ## How it is detected
     Error 802 of cuInit or libcudart. Without such an answer: NVSwitch devices on the PCI bus of a host, with no fabric
-    manager among the processes or one of another version than the module. Where CUDA was seen to start, nothing is
+    manager among the processes or one of another version than the module; or NVML says of a GPU that its fabric has not
+    been set up, which newer machines tell inside containers too. Where CUDA was seen to start, nothing is
     reported: in a virtual machine the fabric manager may run outside.
 
     ## What to do
@@ -199,7 +202,7 @@ def fabric_manager_missing(
     if seen_working(cuda, runtime, driver):
         return
     said = evidence_of(NOT_READY, driver, runtime, cuda)
-    derived = _not_running(bus, module, host)
+    derived = (*_not_running(bus, module, host), *_fabric_waits(links))
     if not said and not derived:
         if not answered(driver, runtime) and not (bus and bus.readable):
             raise Missing(CudaDriver)
@@ -225,6 +228,13 @@ def _not_running(bus: PciBus | None, module: KernelModule | None, host: Host | N
         fabric = see(module, "fabric_manager_version", "fabric manager")
         return (switches, fabric, see(module, "version", "kernel module"))
     return ()
+
+
+def _fabric_waits(links: GpuFabric | None) -> tuple[Evidence, ...]:
+    """Give what NVML says of GPUs whose fabric is not set up; GPUs without one say not-supported, or nothing."""
+    states = links.fabric_states if links else ()
+    waiting = [f"GPU {number}: {state}" for number, state in enumerate(states) if state in WAITING]
+    return (see(links, "fabric_states", "NVLink fabric", ", ".join(waiting)),) if links and waiting else ()
 
 
 def _versions_differ(module: KernelModule) -> bool:

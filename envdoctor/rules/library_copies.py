@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from envdoctor.facts.libraries import Libraries
+from envdoctor.facts.libraries import LedgerRow, Libraries
 from envdoctor.facts.packages import Packages
 from envdoctor.finding import Confidence, Finding, Severity, see
 from envdoctor.remedy.variables import look
@@ -15,6 +15,7 @@ from envdoctor.rules.ledger_rows import (
     cuda_rows,
     is_foreign,
     lacks,
+    place_of,
     row_of,
     show_declared,
     show_first,
@@ -86,13 +87,14 @@ def library_not_the_declared_one(libraries: Libraries) -> Iterator[Finding]:
     """The copy of a library that would be loaded is not the one that torch's wheel declares.
 
     ## What it means
-    Declared, bundled and loader-first disagree for this library.
+    Declared, bundled and loader-first disagree for this library; or what a process has really mapped is none of these.
 
     ## Why it matters
     What `pip list` says is not what runs. Bug reports and comparisons between machines are wrong.
 
     ## How it is detected
-    The ledger: the wheel's pin and the files beside torch, against the loader's search order.
+    The ledger: the wheel's pin and the files beside torch, against the loader's search order, and against what a
+    process that imported torch, or the running job that was named, has mapped.
 
     ## What to do
     See which step of the search finds the other copy, and take it away there.
@@ -110,6 +112,17 @@ def library_not_the_declared_one(libraries: Libraries) -> Iterator[Finding]:
             )
             title = f"{row.soname} would be loaded from outside the environment"
             yield Finding(title, "", evidence, (without_library_path(),), row.name)
+        elif strange := _strangers(row):
+            seen = (show_declared(libraries, row), show_row(libraries, row, "mapped", ", ".join(strange)))
+            title = f"{row.soname} is loaded from {strange[0]}, not from beside torch"
+            yield Finding(title, "", seen, (without_library_path(),), row.name)
+
+
+def _strangers(row: LedgerRow) -> tuple[str, ...]:
+    """Give the copies that a process has really mapped, where none of them is one of those beside torch."""
+    ours = {path for each in row.bundled for path in (each.path, place_of(each))}
+    known = not ours or any(each.removesuffix(" (deleted)") in ours for each in row.mapped)
+    return () if known else row.mapped
 
 
 RULES: tuple[Rule, ...] = (nccl_mixed, library_not_the_declared_one)
