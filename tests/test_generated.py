@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from envdoctor import demo
 from envdoctor.facts.host import Host
 from envdoctor.facts.torch import TorchImport
 from envdoctor.finding import Finding, Severity
@@ -43,7 +44,7 @@ def test_documents_are_fresh() -> None:
 
 
 def test_page_of_a_rule(generate: dict[str, Any]) -> None:
-    """A page holds the summary, what the rule declares, its docstring, and its causes."""
+    """A page holds the summary, what the rule declares, its docstring, its causes, and where it can be seen."""
     expected = f"""\
 {generate["NOTICE"]}
 # some-rule
@@ -59,14 +60,18 @@ Words.
 ## May follow from
 * [`known-cause`](known-cause.md)
 * `cause-elsewhere`
+
+## See it
+* `envdoctor demo sick-gpu`: {demo.ABOUT["sick-gpu"]}
 """
-    assert expected == generate["page"](some_rule, frozenset({"known-cause"}))
+    assert expected == generate["page"](some_rule, frozenset({"known-cause"}), ["sick-gpu"])
 
 
 def test_row_of_a_rule(generate: dict[str, Any]) -> None:
     """The table has one row a rule, with its page linked and bars escaped."""
     row = "| [`some-rule`](findings/some-rule.md) | error | standard | torch | Something \\| is wrong. |"
-    assert row == generate["index"]((some_rule,)).splitlines()[-1]
+    lines = generate["index"]((some_rule,)).splitlines()
+    assert (True, "findings/some-rule") == (row in lines, lines[-2])
 
 
 def test_report_goes_between_the_markers(generate: dict[str, Any]) -> None:
