@@ -120,7 +120,7 @@ CONFIRMED = [
     ("RuntimeError: No HIP GPUs are available",
      "GPU 0: NVIDIA GeForce RTX 3090\nIs CUDA available: False\nOS: Linux\n", "rocm-build-on-nvidia", None, None),
     (NMS,
-     "[pip3] torch==2.4.0+cu121\n[pip3] torchvision==0.20.1+cu124\n", "torchvision-torch-mismatch", "error", "certain"),
+     "[pip3] torch==2.4.0+cu121\n[pip3] torchvision==0.20.1+cu124\n", "torchvision-torch-mismatch", "error", "likely"),
     (f"OSError: {P310}/torchaudio/lib/libtorchaudio.so: undefined symbol: _ZNK5torch8autograd4Node4nameEv",
      "[pip3] torch==2.4.0\n[pip3] torchaudio==2.3.0\n", "torchaudio-torch-mismatch", "error", None),
     ("xFormers was built for: PyTorch 2.0.1 (you have 2.1.0+cu121)",
@@ -168,6 +168,8 @@ CONFIRMED = [
      A100_CU121, "libcuda-dev-symlink-missing", "error", "likely"),
     (r'[WinError 126] The specified module could not be found. Error loading "C:\venv\torch\lib\fbgemm.dll"',
      build("2.4.0+cu121","12.1","OS: Microsoft Windows 11 Pro"), "windows-runtime-missing", "error", None),
+    ("unable to open shared memory object </torch_19843_2437541126> in read-write mode: Too many open files (24)",
+     "ulimit -n 1024\n", "open-files-limit-low", "error", None),
 ]  # fmt: skip
 
 # The text, facts that contradict it, and what must not be an alarm then.
@@ -266,4 +268,7 @@ CONTRADICTED = [
     ("rasterio/_base.so: undefined symbol: GDALClose", A100_CU121, "extension-built-for-other-torch"),
     (f"ImportError: {P310}/flash_attn_2_cuda.so: undefined symbol: _ZN3c104cuda9SetDeviceEi", A100_CU121,
      "torchvision-torch-mismatch"),
+    ("OSError: [Errno 28] No space left on device", A100_CU121, "open-files-limit-low"),
+    ("unable to open shared memory object </torch_19843_2437541126> in read-write mode: Too many open files (24)",
+     A100_CU121, "shm-too-small"),
 ]  # fmt: skip

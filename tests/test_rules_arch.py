@@ -201,3 +201,25 @@ def test_torchs_own_capabilities_and_list() -> None:
 def test_arch_not_applicable_or_unknown(facts: tuple[object, ...], status: Status) -> None:
     """A CPU build and a machine without a GPU do not apply; a GPU of unknown capability is unknown."""
     assert status == check(gpu_arch_not_in_build, *facts).status  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("torch", "model", "fires"),
+    [
+        (TorchBuild(version="1.9.0"), ("NVIDIA H100 PCIe", "9.0"), True),
+        (TorchBuild(version="1.3.1", cuda="10.1"), ("Quadro K2000", "3.0"), True),
+        (TorchBuild(version="0.3.1", cuda="9.0"), ("Quadro M2000", "5.0"), True),
+        (TorchBuild(version="1.9.0"), ("NVIDIA A100-SXM4-80GB", "8.0"), False),
+        (TorchBuild(version="2.3.1"), ("Tesla V100-SXM2-16GB", "7.0"), False),
+        (TorchBuild(version="1.9.0a0+gitd69c22d"), ("NVIDIA H100 PCIe", "9.0"), False),
+        (TorchBuild(version="1.9.0", is_cpu_only=True), ("NVIDIA H100 PCIe", "9.0"), False),
+    ],
+    ids=["no CUDA knew it", "below the minimum", "left out", "one CUDA knew it", "served", "source build", "CPU build"],
+)
+def test_a_release_whose_cuda_is_not_known_is_judged_by_all_of_them(
+    torch: TorchBuild,
+    model: tuple[str, str],
+    fires: bool,
+) -> None:
+    """Where no published build of a release has code for a GPU it need not be known which build this is."""
+    assert fires is check(gpu_arch_not_in_build, torch, gpus(model), UBUNTU).fired

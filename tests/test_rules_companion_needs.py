@@ -10,6 +10,7 @@ from envdoctor.facts.gpu import PciBus
 from envdoctor.facts.host import Environment, Host, Variable
 from envdoctor.facts.libraries import Compiler, Copy, Extension, Extensions, LedgerRow, Libraries, Toolkit
 from envdoctor.facts.packages import Distribution, Packages
+from envdoctor.facts.torch import TorchBuild
 from envdoctor.finding import Confidence, Severity, Status
 from envdoctor.rules.companion_cuda import (
     bitsandbytes_cuda_binary_missing,
@@ -361,3 +362,33 @@ def test_package_of_another_system(have: Distribution, system: str, command: str
 def test_package_of_this_system(have: Distribution, host: Host, status: Status) -> None:
     """Linux, a system that the project serves, and somebody's own build for it pass."""
     assert status is check(package_unsupported_on_this_os, venv(have), host).status
+
+
+@pytest.mark.parametrize(
+    ("build", "level", "fires"),
+    [
+        (cuda_build("2.1.0+cu118", "11.8"), "11.4", True),
+        (cuda_build("2.1.0+cu118", "11.8"), "12.2", False),
+    ],
+    ids=["driver of CUDA 11", "driver of CUDA 12"],
+)
+def test_triton_is_inferred_where_no_packages_are_listed(build: TorchBuild, level: str, fires: bool) -> None:
+    """A text may name torch alone: the Triton it was published with is a lead, and no more than info."""
+    checked = check(triton_ptxas_driver_mismatch, gpus(A100, level=level), UBUNTU, build)
+    assert fires is checked.fired
+    if fires:
+        assert (Severity.INFO, Confidence.POSSIBLE) == (checked.finding.severity, checked.finding.confidence)
+
+
+@pytest.mark.parametrize(
+    ("build", "host"),
+    [
+        (cuda_build("1.13.1+cu117", "11.7"), UBUNTU),
+        (cuda_build("2.1.0+cu118", "11.8"), Host(system="Windows")),
+        (TorchBuild(), UBUNTU),
+    ],
+    ids=["no Triton yet", "Windows", "no torch"],
+)
+def test_no_triton_is_inferred_where_none_came_with_torch(build: TorchBuild, host: Host) -> None:
+    """Before torch 2.0, on Windows, and without a torch nothing is inferred."""
+    assert not check(triton_ptxas_driver_mismatch, gpus(A100, level="11.4"), host, build).fired

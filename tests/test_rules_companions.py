@@ -7,7 +7,7 @@ import pytest
 from envdoctor.facts import Fact
 from envdoctor.facts.packages import Distribution, Packages, SharedFile
 from envdoctor.facts.torch import TorchBuild, TorchPath
-from envdoctor.finding import Severity, Status
+from envdoctor.finding import Confidence, Severity, Status
 from envdoctor.rules.companions import (
     extension_built_for_other_torch,
     onnxruntime_cpu_shadows_gpu,
@@ -262,3 +262,27 @@ def test_python_that_is_supported_as_an_experiment() -> None:
 def test_python_that_suits(facts: tuple[Fact, ...], status: Status) -> None:
     """A wheel of this Python passes; without torch, or beyond the tables, nothing is claimed."""
     assert status is check(python_unsupported, *facts).status
+
+
+@pytest.mark.parametrize(
+    ("torch", "have", "expected"),
+    [
+        ("2.6.0+cu124", "2.5.8", (Severity.INFO, Confidence.POSSIBLE)),
+        ("2.2.0+cu121", "2.3.6", (Severity.WARNING, Confidence.LIKELY)),
+        ("2.3.1+cu121", "2.6.3", None),
+        ("2.3.0+cu121", "2.6.3", None),
+        ("2.6.0+cu124", "2.0.1", None),
+        ("2.6.0a0+ecf3bae40a", "2.5.8", None),
+    ],
+    ids=["no wheel", "a nightly's wheel", "its wheel", "its minor's wheel", "not in the table", "NVIDIA's image"],
+)
+def test_flash_attn_without_a_tag_is_held_against_its_published_wheels(
+    torch: str, have: str, expected: tuple[Severity, Confidence] | None
+) -> None:
+    """A release with no wheel for this torch is a lead; one built with this torch's nightly likely does not load."""
+    checked = check(
+        extension_built_for_other_torch,
+        cuda_build(torch, "12.4"),
+        beside(dist("flash-attn", have), torch=torch),
+    )
+    assert expected == ((checked.finding.severity, checked.finding.confidence) if checked.fired else None)

@@ -6,7 +6,7 @@ import pytest
 
 from envdoctor.facts import Fact
 from envdoctor.facts.driver import CudaDevice, CudaDriver, KernelModule, NvidiaSmi, SmiGpu
-from envdoctor.facts.host import Host
+from envdoctor.facts.host import Environment, Host, Variable
 from envdoctor.facts.libraries import Copy, LedgerRow, Libraries
 from envdoctor.facts.nvml import Gpu, GpuState, KernelLog, MigDevice, XidEvent
 from envdoctor.facts.torch import TorchBuild
@@ -205,3 +205,21 @@ def test_last_build_for_an_old_gpu(capability: str, title: str | None) -> None:
     findings = check(torch_cuda_no_longer_built, build("12.6", "2.7.0"), gpus(Some_GPU=capability), LINUX).findings
     assert [title] if title else [] == [each.title.partition(" for the")[0] for each in findings]
     assert bool(title) == any(title in each.title for each in findings if title)
+
+
+def test_a_slice_is_known_by_the_variable_that_names_it() -> None:
+    """A process whose CUDA_VISIBLE_DEVICES holds a MIG UUID gets that slice; an index says nothing of MIG."""
+    name = "MIG-7b3c1f40-0000-5000-8000-000000000000"
+    finding = check(mig_limitation, _visible(name)).finding
+    assert (Severity.INFO, name) == (finding.severity, finding.evidence[0].value)
+    assert not check(mig_limitation, _visible("0,1")).fired
+
+
+def _visible(value: str) -> Environment:
+    return Environment(variables=(Variable("CUDA_VISIBLE_DEVICES", value),))
+
+
+def test_slices_alone_are_information() -> None:
+    """Where only the list of slices is known, as from ``nvidia-smi -L``, nothing is said of a missing instance."""
+    finding = check(mig_limitation, card(mig_devices=(MigDevice("3g.20gb"),))).finding
+    assert (Severity.INFO, ["3g.20gb"]) == (finding.severity, [each.value for each in finding.evidence])

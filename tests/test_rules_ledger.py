@@ -13,7 +13,7 @@ from envdoctor.facts import Fact
 from envdoctor.facts.driver import DriverFiles, DriverLibrary, KernelModule
 from envdoctor.facts.host import Host
 from envdoctor.facts.libraries import Copy, LedgerRow, Libraries
-from envdoctor.facts.packages import Packages
+from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.finding import Severity, Status
 from envdoctor.probe import Context
 from envdoctor.rule import Rule
@@ -182,3 +182,19 @@ def test_broken_tree_is_found_from_end_to_end(stand: Callable[[str], Path], tree
     broken = libraries.collect(Context(path=(str(stand(tree)),), environ={}))
     healthy = libraries.collect(Context(path=(str(stand("healthy_cu124")),), environ={}))
     assert (True, False) == (check(rule, broken, PIP).fired, check(rule, healthy, PIP).fired)
+
+
+@pytest.mark.parametrize(
+    ("wheels", "fires"),
+    [
+        ({"nvidia-nccl-cu11": "2.19.3", "nvidia-nccl-cu12": "2.20.5"}, True),
+        ({"nvidia-nccl-cu12": "2.20.5"}, False),
+        ({}, False),
+    ],
+)
+def test_two_nccl_wheels_are_seen_in_a_list_of_packages(wheels: dict[str, str], fires: bool) -> None:
+    """Where no file can be looked at, wheels of two CUDA majors say that one wrote over the other."""
+    packages = Packages(distributions=tuple(Distribution(name, version) for name, version in wheels.items()))
+    checked = check(nccl_mixed, packages)
+    assert fires is checked.fired
+    assert fires or Status.UNKNOWN is checked.status

@@ -122,6 +122,24 @@ def test_torch_of_ones_own_build_is_not_sought_on_an_index() -> None:
     assert [f"{PYTHON} -m pip show --verbose 'torch'"] == commands(finding)
 
 
+@pytest.mark.parametrize(
+    ("torch", "python", "named"),
+    [
+        ("2.5.1+cu124", "3.12.3", True),
+        ("2.5.1+cu124", "3.14.0", False),
+        ("1.9.0", "3.9.7", True),
+        ("1.3.1+cpu", "3.6.9", False),
+        ("99.1+cu190", "3.20.1", True),
+    ],
+    ids=["a wheel", "none for this Python", "early, from PyPI", "early, with a tag", "newer than the table"],
+)
+def test_only_a_release_that_an_index_has_is_named(torch: str, python: str, named: bool) -> None:
+    """A release without a wheel for this Python was built or copied by somebody: it is looked up, not installed."""
+    packages = venv(dist("torch", torch), python=python)
+    finding = check(torch_install_damaged, damage("torch/lib/libtorch_cpu.so", "empty"), packages).finding
+    assert named is any(f"'torch=={torch}'" in each for each in commands(finding))
+
+
 def test_conda_puts_its_own_files_back() -> None:
     """A torch that conda brought is put back by conda."""
     packages = venv(conda("torch", "2.5.1"), environment_kind="conda", prefix="/opt/conda")

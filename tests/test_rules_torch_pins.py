@@ -207,3 +207,23 @@ def test_shared_files_show_the_mixture_whatever_the_directories_say() -> None:
         dist("triton", "3.1.0", location=""), dist("pytorch-triton", "3.2.0", location="/x"), shared_files=shared
     )
     assert "pytorch-triton" == check(triton_torch_mismatch, BUILD, packages).finding.subject
+
+
+UNPINNED = cuda_build("2.6.0.dev20241112+cu121", "12.1")
+
+
+@pytest.mark.parametrize(
+    ("build", "packages", "fires"),
+    [
+        (UNPINNED, venv(dist("triton", "3.1.0+git24324aec")), True),
+        (UNPINNED, venv(dist("pytorch-triton", "3.1.0+cf34004b8a")), False),
+        (UNPINNED, venv(dist("triton", "3.1.0")), False),
+        (cuda_build("2.9.0.dev20250901+cu128", "12.8"), venv(dist("triton", "3.5.0+git1234567")), False),
+        (cuda_build("2.6.0a0+git24324ae", "12.1"), venv(dist("triton", "3.1.0+git24324aec")), False),
+    ],
+    ids=["own build", "its own", "a release", "later nightly", "source build"],
+)
+def test_triton_from_git_beside_a_nightly(build: TorchBuild, packages: Packages, fires: bool) -> None:
+    """Nightlies came with pytorch-triton: a triton that somebody built from git took its place."""
+    found = [each for each in check(triton_torch_mismatch, build, packages).findings if "own build" in each.title]
+    assert [Severity.WARNING] * fires == [each.severity for each in found]

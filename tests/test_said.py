@@ -56,12 +56,12 @@ def test_what_another_python_printed_is_a_lead_only() -> None:
 
 
 def test_facts_and_text_make_one_finding_with_both_as_evidence() -> None:
-    """A mismatch that the package list shows and an error names is one finding, certain, with both as evidence."""
+    """A mismatch that the package list shows and an error names is one finding with both as evidence."""
     facts = "[pip3] torch==2.4.0+cu121\n[pip3] torchvision==0.20.1+cu124\n"
     (finding,) = [f for f in judged(facts, NMS).findings if f.id == "torchvision-torch-mismatch"]
     kinds = {each.fact.partition(".")[0] for each in finding.evidence}
     assert {"error_text", "knowledge"} <= kinds
-    assert Confidence.CERTAIN == finding.confidence
+    assert (Severity.ERROR, Confidence.LIKELY) == (finding.severity, finding.confidence)
 
 
 def test_info_becomes_an_error_when_a_build_failed() -> None:

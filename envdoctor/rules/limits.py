@@ -178,7 +178,7 @@ def open_files_limit_low(
     ## How it is detected
     The soft limit of open files is below 4096, on a machine where four GPUs or more are visible, or in a job over
     several machines. With fewer GPUs it seldom matters and is not reported. The usual default of 1024 on one machine
-    is info: most jobs there never reach it.
+    is info: most jobs there never reach it. Where a text shows that a process did reach it, it is an error.
 
     ## What to do
     Raise the soft limit where the job is started.
@@ -195,7 +195,7 @@ def open_files_limit_low(
     if machines is None and (count is None or count[0] < MANY_GPUS):
         return
     hard = resources.open_files_hard
-    shell = _raise_files(host, hard)
+    shell = raise_files(host, hard)
     yield Finding(
         f"A process may open {soft} files, which is little for this job",
         evidence=(
@@ -210,7 +210,7 @@ def open_files_limit_low(
     )
 
 
-def _raise_files(host: Host | None, hard: int | None) -> Fix:
+def raise_files(host: Host | None, hard: int | None) -> Fix:
     """Raise the soft limit: in this shell where the hard one allows it, else where the session begins."""
     if hard is None or hard < 0 or hard >= ENOUGH_FILES:
         return look("Raise it in the shell that starts the job", "ulimit -n 65536 || ulimit -n $(ulimit -Hn)")

@@ -17,6 +17,7 @@ from envdoctor.remedy.install import install
 from envdoctor.remedy.variables import export, look, start_anew, unset
 from envdoctor.rule import Witness, cross_examined, witness
 from envdoctor.rules.cards import cards, gpu_names
+from envdoctor.rules.limits import ENOUGH_FILES, raise_files
 from envdoctor.rules.nccl import INSIDE, SOCKETS
 from envdoctor.rules.peers import WIRED_BY_NVLINK
 from envdoctor.rules.rdma import without_lock_limit
@@ -165,10 +166,28 @@ def memlock_limit_too_low(words: ErrorText, resources: Resources | None, host: H
         )
 
 
+@witness
+def open_files_limit_low(words: ErrorText, resources: Resources | None, host: Host | None) -> Iterator[Finding]:
+    """A process reached the limit; not where nothing limits it."""
+    heard = hear(words, "open-files-limit-low")
+    soft, hard = (resources.open_files_soft, resources.open_files_hard) if resources else (None, None)
+    if heard and soft != -1:
+        yield lead(
+            heard,
+            "A process reached its limit of open files",
+            raise_files(host, hard),
+            detail="Where it is high already: torch.multiprocessing.set_sharing_strategy('file_system') needs fewer.",
+            also=(see(resources, "open_files_soft", "limit of open files (soft)"),) if resources and soft else (),
+            severity=Severity.ERROR,
+            confirmed=True if soft is not None and soft < ENOUGH_FILES else None,
+        )
+
+
 def _limit(resources: Resources | None, limit: int | None) -> tuple[Evidence, ...]:
     return (see(resources, "locked_memory_soft_kib", "locked memory", f"{limit} KiB"),) if resources and limit else ()
 
 
 WITNESSES: tuple[Witness, ...] = (
     nccl_p2p_broken, nccl_network_misconfig, nccl_too_old_for_gpu, shm_too_small, memlock_limit_too_low,
+    open_files_limit_low,
 )  # fmt: skip
