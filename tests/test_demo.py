@@ -14,7 +14,7 @@ from envdoctor.diagnose import examine
 from envdoctor.facts import Fact
 from envdoctor.finding import Severity, Verdict
 from envdoctor.outcome import Absent
-from envdoctor.plan import BUILT_IN
+from envdoctor.plan import for_level
 from envdoctor.render.terminal import render
 from envdoctor.rules import RULES
 from tests.demo_machines import MACHINES
@@ -48,9 +48,9 @@ def test_healthy_machine_is_judged_whole(name: str) -> None:
 
 @pytest.mark.parametrize("name", PRIMARY)
 def test_machine_is_whole(name: str) -> None:
-    """Each probe of the plan answered or is absent for a reason, and each fact comes from a probe."""
+    """Each probe of a plain check answered or is absent for a reason, and each fact comes from a probe."""
     recorded = demo.load(name)
-    assert {each.name for each in BUILT_IN} == {each.name for each in recorded.probes}
+    assert {each.name for each in for_level("standard")} == {each.name for each in recorded.probes}
     answered = {each.fact for each in recorded.probes if not isinstance(each.outcome, Absent)}
     assert answered == set(recorded.facts)
 
