@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from envdoctor.finding import Ignored
-from envdoctor.gate.live import torch_here
 from envdoctor.gate.looking import Look
 from envdoctor.gate.refusal import objection, refused
+from envdoctor.gate.standing import torch_here
 from envdoctor.gate.telling import tell
 from envdoctor.gate.together import Round, round_of
 from envdoctor.ranks.meeting import Lost
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from envdoctor.gate.cleared import Cleared
     from envdoctor.gate.memory import Memory
     from envdoctor.ranks.launched import Place
+    from envdoctor.runner.starting import Ready
 
 
 @dataclass
@@ -28,6 +28,7 @@ class Call:
     memory: Memory | None = None
     kept: Cleared | None = None
     place: Place | None = None
+    ready: Ready | None = None
     notes: tuple[str, ...] = ()
 
     def verdict(self) -> Cleared:
@@ -37,7 +38,7 @@ class Call:
             report = self._together(found)
         else:
             self.notes = (found,) if found else ()
-            report = self._alone(self.kept or self._looked(Look(self.asked)))
+            report = self._alone(self.kept or self._looked(Look(self.asked, self.ready)))
         if not (isinstance(found, Round) and found.meeting.rank) and not (self.place and self.place.rank):
             tell(report, open_ends=bool(self.notes))
         return report
@@ -51,10 +52,12 @@ class Call:
 
     def _together(self, round_: Round) -> Cleared:
         """Look and agree with the others; where the store fails on the way, the verdict is this rank's own."""
+        from envdoctor.finding import Ignored
+
         ignore = {name: Ignored(reason, by) for name, (reason, by) in self.asked.ignore.items()}
         report = self.kept
         try:
-            report = report or self._looked(Look(self.asked), round_)
+            report = report or self._looked(Look(self.asked, self.ready), round_)
             return round_.agree(report, self.asked.fail_on, ignore)
         except Lost as why:
             self.notes = (f"this verdict is rank {round_.meeting.rank}'s alone: {why}",)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from envdoctor.gate.collector import without_collections
-from envdoctor.gate.memory import Memory, is_place
-from envdoctor.gate.memory import place as placed
-from envdoctor.gate.refusal import COUNTED, objection
+from envdoctor.gate.looking import started
 from envdoctor.gate.standing import in_a_group, place
 
 if TYPE_CHECKING:
@@ -15,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from envdoctor.gate.cleared import Cleared
+    from envdoctor.gate.memory import Memory
 
 
 def preflight(
@@ -49,26 +48,36 @@ def preflight(
     file that cannot be used.
     """
     with without_collections():
-        how = {"level": level, "budget_seconds": budget_seconds, "ignore": ignore, "sync": sync_timeout_seconds}
-        memory = Memory(placed(cache), require=require, **how) if is_place(cache) else None
-        kept = _kept(memory, fail_on)
+        how = {
+            "require": require, "level": level, "budget_seconds": budget_seconds, "ignore": ignore,
+            "sync_timeout_seconds": sync_timeout_seconds,
+        }  # fmt: skip
+        memory, kept = (None, None) if cache is False else _kept(cache, fail_on, how)
         here = place()
         if kept is not None and here is None and not in_a_group():
             return kept
-        from envdoctor.gate.asked import checked
+        ready = None if kept is not None else started()  # its interpreter loads meanwhile
+        try:
+            from envdoctor.gate.asked import checked
+            from envdoctor.gate.call import Call
 
-        asked = checked(
-            require, level=level, budget_seconds=budget_seconds, fail_on=fail_on, ignore=ignore, cache=cache,
-            sync_timeout_seconds=sync_timeout_seconds,
-        )  # fmt: skip
-        from envdoctor.gate.call import Call
-
-        return Call(asked, memory, kept, here).verdict()
+            return Call(checked(**how, fail_on=fail_on, cache=cache), memory, kept, here, ready).verdict()
+        finally:
+            if ready:
+                ready.dismiss()
 
 
-def _kept(memory: Memory | None, fail_on: Any) -> Cleared | None:
-    """Give an earlier verdict that lets the run begin; a refusal is never taken from memory."""
-    if memory is None or not isinstance(fail_on, str) or fail_on not in COUNTED:
-        return None
-    report = memory.recall()
-    return None if report is None or objection(report, fail_on) else report
+def _kept(cache: Any, fail_on: Any, how: dict[str, Any]) -> tuple[Memory | None, Cleared | None]:
+    """Give the memory of this question, and an earlier verdict that lets the run begin.
+
+    A refusal is never taken from memory.
+    """
+    from envdoctor.gate.memory import Memory, is_place
+    from envdoctor.gate.memory import place as placed
+    from envdoctor.gate.refusal import COUNTED, objection
+
+    if not is_place(cache):
+        return None, None
+    memory = Memory(placed(cache), **how)
+    report = memory.recall() if isinstance(fail_on, str) and fail_on in COUNTED else None
+    return memory, None if report is None or objection(report, fail_on) else report

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from envdoctor.facts import key_of
 from envdoctor.facts.torch import TorchCuda, TorchImport
+from envdoctor.gate.standing import names, path, torch_here
 from envdoctor.ledger import complete
 from envdoctor.outcome import Absent, Failed, Got, Outcome
 from envdoctor.plan import BUILT_IN, Planned
@@ -26,21 +26,7 @@ if TYPE_CHECKING:
     from envdoctor.facts import Fact
 
 LIVE = "live"
-ALWAYS = ("environment",)
-OF_TORCH = ("torch-settings", "mapped-libraries")
 HERE = "this process imported it before envdoctor was asked"
-
-
-def torch_here() -> Any | None:
-    """Give torch as this process has imported it; None when it has not, or is still at it."""
-    torch = sys.modules.get("torch")
-    return torch if torch is not None and hasattr(torch, "backends") and hasattr(torch, "__version__") else None
-
-
-def names(planned: tuple[Planned, ...] = BUILT_IN) -> frozenset[str]:
-    """Name the probes whose questions this process answers itself, so that no child needs to be asked."""
-    wanted = {*ALWAYS, *(OF_TORCH if torch_here() is not None else ())}
-    return frozenset(each.name for each in planned if each.name in wanted)
 
 
 def with_live(snapshot: Snapshot) -> Snapshot:
@@ -84,18 +70,6 @@ def _context() -> Context:
     except OSError:
         cwd = ""
     return Context(path=path(), environ=dict(os.environ), cwd=cwd)
-
-
-def path() -> tuple[str, ...]:
-    """Give this process's module search path as it is now; what is no string there finds nothing."""
-    entries: list[object] = list(sys.path)
-    return tuple(each for each in entries if isinstance(each, str))
-
-
-def interpreter() -> str:
-    """Give the Python that this process runs; where it is embedded in another program, the one it belongs to."""
-    own: str | None = sys.executable
-    return own or os.path.join(sys.exec_prefix, "bin", "python3")  # noqa: PTH118 - exec_prefix may be empty
 
 
 def _told(name: str, fact: Fact) -> tuple[ProbeResult, Fact]:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from envdoctor.gate.standing import interpreter, names, path, torch_here
 from envdoctor.nearest import unknown
 
 if TYPE_CHECKING:
@@ -28,9 +29,13 @@ NO_TORCH_YET = "torch is not imported in this process yet: its settings here wer
 
 @dataclass
 class Look:
-    """One look at this machine. ``only`` names the probes to ask; empty: all of the level."""
+    """One look at this machine. ``only`` names the probes to ask; empty: all of the level.
+
+    ``ready``: an interpreter that was started before, for the first snapshot.
+    """
 
     asked: Asked
+    ready: Ready | None = None
     only: frozenset[str] = frozenset()
     began: float = field(default_factory=time.monotonic)
     rules: tuple[Rule, ...] = ()
@@ -40,13 +45,9 @@ class Look:
 
         Raises ``ValueError`` for an id that no rule has. Ctrl-C goes on as Ctrl-C. Either way no process is left.
         """
-        from envdoctor.gate.live import interpreter, path
-        from envdoctor.target import Patient
-
-        patient = Patient(interpreter(), path=path(), key="this")
-        ready = _started(patient)  # its interpreter loads while we import
+        ready, self.ready = self.ready or started(), None
         try:
-            found, plugins = self._collect(patient, ready)
+            found, plugins = self._collect(this_patient(), ready)
         finally:
             if ready:
                 ready.dismiss()
@@ -71,16 +72,16 @@ class Look:
         return found, plugins
 
     def _planned(self, plugins: Plugins) -> tuple[Planned, ...]:
-        from envdoctor.gate import live
         from envdoctor.plan import BUILT_IN, for_level
 
-        here = live.names()
+        here = names()
         every = for_level(self.asked.level, (*BUILT_IN, *plugins.planned))
         return tuple(each for each in every if each.name not in here and (not self.only or each.name in self.only))
 
     def _prepare(self, plugins: Plugins) -> None:
         """Import the rules while the child works, and hold the caller's ids against them."""
         from envdoctor import diagnose, redact, rewrite  # noqa: F401 - for later
+        from envdoctor.gate import live  # noqa: F401 - for later
         from envdoctor.rules import RETIRED, RULES
 
         self.rules = (*RULES, *plugins.rules)
@@ -105,11 +106,19 @@ class Look:
         return Cleared(snapshot, found.findings, found.checks, found.primary, found.verdict, notes=notes)
 
 
-def _started(patient: Patient) -> Ready | None:
+def this_patient() -> Patient:
+    """Give this very program as the one to be examined: its Python, with its module search path as it is now."""
+    from envdoctor.target import Patient
+
+    return Patient(interpreter(), path=path(), key="this")
+
+
+def started() -> Ready | None:
+    """Start the interpreter that will be asked: it loads while we import. None where none can be started."""
     from envdoctor.runner.starting import Ready
 
     try:
-        return Ready(patient)
+        return Ready(this_patient())
     except (OSError, ValueError):
         return None  # the collection meets the same error, and says it
 
@@ -131,7 +140,6 @@ def _clean(snapshot: Snapshot) -> Snapshot:
 
 def _skipped(snapshot: Snapshot, asked: Asked) -> Iterator[str]:
     """Say what there was no time for, and what could not be seen from here."""
-    from envdoctor.gate.live import torch_here
     from envdoctor.outcome import TimedOut
 
     late = [each.name for each in snapshot.probes if isinstance(each.outcome, TimedOut)]

@@ -1,15 +1,19 @@
-"""Where this process stands among others: its place in a launched job, and whether torch has made a group of them."""
+"""Where this process stands: its Python, its torch, its place in a launched job. Nothing is imported for it."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from envdoctor.plan import BUILT_IN, Planned
 from envdoctor.ranks.launched import launched
 
 if TYPE_CHECKING:
     from envdoctor.ranks.launched import Place
+
+ALWAYS = ("environment",)
+OF_TORCH = ("torch-settings", "mapped-libraries")
 
 
 def place() -> Place | None:
@@ -22,3 +26,27 @@ def in_a_group() -> bool:
     dist = sys.modules.get("torch.distributed")
     ask = getattr(dist, "is_initialized", None)
     return bool(ask and dist is not None and dist.is_available() and ask())
+
+
+def torch_here() -> Any | None:
+    """Give torch as this process has imported it; None when it has not, or is still at it."""
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and hasattr(torch, "backends") and hasattr(torch, "__version__") else None
+
+
+def names(planned: tuple[Planned, ...] = BUILT_IN) -> frozenset[str]:
+    """Name the probes whose questions this process answers itself, so that no child needs to be asked."""
+    wanted = {*ALWAYS, *(OF_TORCH if torch_here() is not None else ())}
+    return frozenset(each.name for each in planned if each.name in wanted)
+
+
+def path() -> tuple[str, ...]:
+    """Give this process's module search path as it is now; what is no string there finds nothing."""
+    entries: list[object] = list(sys.path)
+    return tuple(each for each in entries if isinstance(each, str))
+
+
+def interpreter() -> str:
+    """Give the Python that this process runs; where it is embedded in another program, the one it belongs to."""
+    own: str | None = sys.executable
+    return own or os.path.join(sys.exec_prefix, "bin", "python3")  # noqa: PTH118 - exec_prefix may be empty
