@@ -25,15 +25,20 @@ NEEDS_TORCH = [
     # torch warns of what the benchmark does on purpose: autocast without a GPU, older names of settings.
     pytest.mark.filterwarnings("ignore"),
 ]
-SECONDS = dict.fromkeys(plan.SUITES, 4.0)
+SECONDS = dict.fromkeys(plan.SUITES, 60.0)  # enough on a busy machine: it is the rule that ends a measurement
 
 
 @pytest.fixture
 def no_limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keep the process of the tests from limiting its own memory, and from waiting for threads of a busy machine."""
+    """Keep the process of the tests from limiting its own memory, and be content with few samples of small things."""
     import torch
+    from envdoctor_probes.bench.stopping import Rule
 
     monkeypatch.setattr("envdoctor_probes.bench.host_memory.limit_data", lambda _bytes: None)
+    few = Rule(least=3, seconds=0.0, spread=None, most_seconds=5.0)
+    for name in ("suite.CPU_RULE", "suite.GPU_RULE", "suite.QUICK_GPU_RULE", "loader._RULE"):
+        monkeypatch.setattr(f"envdoctor_probes.bench.{name}", few)
+    monkeypatch.setattr("envdoctor_probes.bench.gemm._MOST_SECONDS", 0.2)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -79,7 +84,7 @@ def run(suite: str, heard: list[Any] | None = None, **options: Any) -> Any:
 def through_the_engine(*suites: str, timeout: float = 240.0, progress: Any = None, **options: Any) -> Snapshot:
     """Run suites as a run does: each in a fork of one import, one after the other."""
     patient = options.pop("patient", {})
-    seconds = options.pop("seconds", dict.fromkeys(suites, 4.0))
+    seconds = options.pop("seconds", dict.fromkeys(suites, 2.0))
     options = {"device": "cpu", "seconds": seconds, **options}
     planned = plan.bench(suites, seconds)
     patient.setdefault("environ", {**os.environ, "OMP_NUM_THREADS": "1"})

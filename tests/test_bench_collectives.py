@@ -62,7 +62,7 @@ def test_ranks_that_we_start_exchange_what_is_right(tmp_path: Path) -> None:
     """Two ranks with gloo: each operation at each size, checked, the slowest rank's time of each, nothing left."""
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
     snapshot = through_the_engine(
-        "collectives", model="vit_ti16", seconds={"collectives": 60.0}, patient={"environ": environ}
+        "collectives", model="vit_ti16", seconds={"collectives": 26.0}, patient={"environ": environ}
     )
     fact, result = snapshot.get(BenchCollectives), snapshot.probe_for("bench_collectives")
     assert result is not None
@@ -88,7 +88,7 @@ from envdoctor_probes.bench import collectives
 from envdoctor.probe import Context
 import msgspec
 collectives.CPU_SIZES = (4096,)
-options = {"bench": {"device": "cpu", "model": "vit_ti16", "seconds": {"collectives": 30.0}}}
+options = {"bench": {"device": "cpu", "model": "vit_ti16", "seconds": {"collectives": 23.0}}}
 collectives.Collectives._gradient_bytes = lambda self: None
 fact = collectives.bench_collectives.collect(Context(options=options))
 with open(os.environ["OUT"] + os.environ["RANK"], "wb") as file:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from envdoctor.child import vitals
-from envdoctor.facts.bench import BenchAttention, BenchDevice, BenchGemm, BenchLadder, BenchModel
+from envdoctor.facts.bench import BenchAttention, BenchGemm, BenchLadder, BenchModel
 from envdoctor.facts.kernels import KernelAnswers
-from envdoctor.outcome import Absent, Crashed, Failed, Got, TimedOut
+from envdoctor.outcome import Absent, Crashed, Got, TimedOut
 from envdoctor.plan import for_level
 from envdoctor.runner.collection import collect
 from envdoctor.snapshot import Snapshot, load, save, with_bench
@@ -50,9 +50,6 @@ def hangs():
 
 def leaves():
     os._exit(3)
-
-def greedy():
-    torch.ones(1 << 50)
 """
 
 
@@ -74,7 +71,7 @@ def outcome(found: Snapshot, fact: str) -> Any:
 
 def bench(folder: Path, *suites: str, **options: Any) -> Snapshot:
     """Run suites with the users' models at hand."""
-    options.setdefault("seconds", dict.fromkeys(suites, 6.0))
+    options.setdefault("seconds", dict.fromkeys(suites, 2.0))
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
     return through_the_engine(*suites, patient={"cwd": str(folder), "environ": environ}, **options)
 
@@ -108,8 +105,8 @@ def test_a_crash_keeps_what_was_measured(folder: Path) -> None:
 
 def test_a_hang_ends_at_the_suites_deadline(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that never returns is timed out, with what it was doing; what was measured stands."""
-    monkeypatch.setattr("envdoctor.plan._SLACK", 6.0)
-    found = bench(folder, "model", model="own_models:hangs", batch=1, seconds={"model": 4.0})
+    monkeypatch.setattr("envdoctor.plan._SLACK", 14.0)
+    found = bench(folder, "model", model="own_models:hangs", batch=1, seconds={"model": 2.0})
     late = outcome(found, "bench_model")
     assert isinstance(late, TimedOut)
     assert " in model: " in late.reason
@@ -120,7 +117,6 @@ def test_a_hang_ends_at_the_suites_deadline(folder: Path, monkeypatch: pytest.Mo
     ("model", "kind", "words"),
     [
         ("own_models:leaves", Crashed, "exit code 3 without an answer in making own_models:leaves"),
-        ("own_models:greedy", Failed, "Unusable: own_models:greedy raised RuntimeError"),
         ("vit_b17", Absent, "no model is called 'vit_b17', expected one of vit_b16"),
     ],
 )
@@ -142,7 +138,9 @@ def test_ctrl_c_keeps_what_was_measured(folder: Path) -> None:
         if event.get("note", "").startswith("gemm fp64"):
             raise KeyboardInterrupt
 
-    found = through_the_engine("gemm", "memory", progress=press, patient={"environ": environ})
+    found = through_the_engine(
+        "gemm", "memory", seconds={"gemm": 5.0, "memory": 1.0}, progress=press, patient={"environ": environ}
+    )
     fact = found.get(BenchGemm)
     assert found.interrupted
     assert fact is not None
@@ -171,12 +169,6 @@ def test_a_device_that_is_not_there_is_absent_everywhere(folder: Path) -> None:
         assert gone.reason.startswith("cuda:7 ")
 
 
-def test_options_that_cannot_be_used_are_a_failure_in_words(folder: Path) -> None:
-    """The doctor checks them before; should it not, the words name the value."""
-    found = bench(folder, "gemm", budget="fast", seconds={"gemm": 2.0})
-    assert "ValueError: budget is 'fast', expected one of quick, default, full" == outcome(found, "bench_gemm").reason
-
-
 def test_whoever_watches_hears_what_is_measured_and_how_it_went(folder: Path) -> None:
     """Each measurement is announced by name, and its state follows."""
     heard: list[dict[str, Any]] = []
@@ -184,13 +176,6 @@ def test_whoever_watches_hears_what_is_measured_and_how_it_went(folder: Path) ->
     assert any(str(each.get("what", "")).startswith("gemm: gemm fp32 ") for each in heard)
     assert any(str(each.get("note", "")).startswith("gemm fp32 ") for each in heard)
     assert not any("fact" in each for each in heard)
-
-
-def test_the_device_is_this_cpu(folder: Path) -> None:
-    """Without a GPU the CPU is measured, and said to be one."""
-    found = bench(folder, "memory", seconds={"memory": 1.0}).get(BenchDevice)
-    assert found is not None
-    assert ("cpu", None) == (found.kind, found.capability)
 
 
 def test_level_deep_asks_small_kernels() -> None:

@@ -52,7 +52,7 @@ def test_the_loader_is_measured_by_the_number_of_workers(
     """Reading, decoding alone, and batches with each number of workers; the images are gone afterwards."""
     monkeypatch.setattr(jpegs, "COUNT", 8)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    fact = run("loader", batch=4, seconds={"loader": 12.0})
+    fact = run("loader", batch=4)
     assert isinstance(fact, BenchLoader)
     assert pil is not None
     found = [(each.name, each.config.get("workers"), each.state) for each in fact.measured]
@@ -87,7 +87,7 @@ def test_a_folder_without_images_says_so(pil: Any, tmp_path: Path, name: str, wo
 def test_a_broken_image_fails_the_loader_in_words(pil: Any, tmp_path: Path) -> None:
     """What the user's own training would die of is a state here."""
     (tmp_path / "a.jpg").write_bytes(b"no image")
-    fact = run("loader", images=str(tmp_path), batch=2, seconds={"loader": 4.0})
+    fact = run("loader", images=str(tmp_path), batch=2)
     failed = [each for each in fact.measured if each.name in ("decode", "loader") and each.state != "skipped"]
     assert pil is not None
     assert {"failed"} == {each.state for each in failed}

@@ -34,6 +34,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setattr(f"envdoctor_probes.bench.gemm.{name}", (16, 16, 16))
     monkeypatch.setattr("envdoctor_probes.bench.gemm.PREHEAT", {"quick": 0.0, "default": 0.05})
     monkeypatch.setattr("envdoctor_probes.bench.gemm.vit_shapes", lambda batch: ((batch, 8, 16),))
+    monkeypatch.setattr("envdoctor_probes.bench.largest._MOST", 64)
+    monkeypatch.setattr("envdoctor_probes.bench.ladder._COLD_SECONDS", {"cuda": 1e9})  # nothing is compiled here
     with pretended_gpu(monkeypatch) as place:
         yield place
 
@@ -41,7 +43,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.mark.usefixtures("gpu")
 def test_products_are_measured_largest_first_after_heating() -> None:
     """The card is heated, the label says for how long it can hold that, and the first square comes before the rest."""
-    fact = run("gemm", batch=4, seconds={"gemm": 20.0})
+    fact = run("gemm", batch=4)
     assert fact.preheat_seconds is not None
     assert fact.preheat_seconds >= 0.05
     assert {"burst"} == {each.label for each in fact.measured}
@@ -56,7 +58,7 @@ def test_products_are_measured_largest_first_after_heating() -> None:
 @pytest.mark.usefixtures("gpu")
 def test_a_model_is_measured_from_the_inside_out() -> None:
     """Block, model and step, under autocast and plain, with the host's time beside the device's."""
-    fact = run("model", batch=2, seconds={"model": 30.0})
+    fact = run("model", batch=2)
     found = {(each.name, each.precision, each.config.get("batch")): each for each in fact.measured}
     step = found["train-step", "amp-bf16", "2"]
     assert ("measured", "cuda-events", 2.0) == (step.state, step.clock, step.work)
@@ -71,7 +73,7 @@ def test_a_model_is_measured_from_the_inside_out() -> None:
 @pytest.mark.usefixtures("gpu")
 def test_every_rung_has_a_state_also_where_nothing_of_it_works() -> None:
     """Pinned memory and graphs cannot be had from a CPU: they have failed in torch's words, and the climb went on."""
-    fact = run("ladder", batch=2, budget="quick", seconds={"ladder": 16.0})
+    fact = run("ladder", batch=2, budget="quick")
     assert isinstance(fact, BenchLadder)
     rows = {each.step: each for each in fact.rows}
     assert ["default", "tf32", "amp-bf16", "amp-fp16", "fused-optimizer", "channels-last", "pinned"] == list(rows)[:7]
@@ -95,7 +97,7 @@ def test_a_default_that_does_not_fit_is_tried_with_half_the_batch(gpu: Any, monk
 
     monkeypatch.setattr(ladder, "step_work", step_work)
     monkeypatch.setattr(ladder, "usual_batch", lambda *_: 64)
-    fact = run("ladder", budget="quick", seconds={"ladder": 3.0})
+    fact = run("ladder", budget="quick")
     assert (16, "measured", 1) == (
         fact.batch, fact.rows[0].measured.state, [each.step for each in fact.rows].count("default"),
     )  # fmt: skip
@@ -140,7 +142,7 @@ def test_a_search_that_fails_otherwise_says_so(gpu: Any, monkeypatch: pytest.Mon
 @pytest.mark.usefixtures("gpu")
 def test_pageable_copies_are_measured_and_pinned_ones_fail_in_words() -> None:
     """Without a GPU memory cannot be pinned: torch's words stand there."""
-    fact = run("copies", seconds={"copies": 8.0})
+    fact = run("copies")
     found = {each.name: each for each in fact.measured}
     assert ("measured", True) == (found["h2d-pageable"].state, found["d2h-pageable"].correct)
     assert ("failed", True) == (found["h2d-pinned"].state, bool(found["h2d-pinned"].reason))
@@ -149,7 +151,7 @@ def test_pageable_copies_are_measured_and_pinned_ones_fail_in_words() -> None:
 @pytest.mark.usefixtures("gpu")
 def test_the_allocator_is_looked_at_after_steps() -> None:
     """Counters are read, bytes as MiB."""
-    fact = run("host", seconds={"host": 8.0})
+    fact = run("host")
     assert ("native", 2.0, 0) == (fact.allocator, fact.peak_reserved_mib, fact.allocation_retries)
 
 

@@ -106,7 +106,7 @@ def test_a_precision_that_this_torch_lacks_is_said(monkeypatch: pytest.MonkeyPat
 
 def test_gemm_measures_each_precision_or_says_why_not() -> None:
     """Every precision is there once; the products are right; fp32 is what it says to be."""
-    fact = run("gemm", seconds={"gemm": 8.0})
+    fact = run("gemm")
     assert isinstance(fact, BenchGemm)
     found = {each.precision: each for each in fact.measured}
     assert set(PRECISIONS) == set(found)
@@ -279,7 +279,7 @@ def test_a_torch_that_cannot_choose_says_so() -> None:
 @pytest.mark.usefixtures("tiny_model")
 def test_a_ladder_changes_one_thing_a_row() -> None:
     """Each row names the row it stands on; at least four are measured; what a CPU lacks says so."""
-    fact = run("ladder", batch=1, seconds={"ladder": 20.0})
+    fact = run("ladder", batch=1)
     assert isinstance(fact, BenchLadder)
     rows = {each.step: each for each in fact.rows}
     assert len(rows) == len(fact.rows)
@@ -316,7 +316,7 @@ def test_compiling_tells_its_cold_start_apart(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("envdoctor_probes.bench.ladder._COLD_SECONDS", {"cpu": 0.0})
     monkeypatch.setattr(torch, "compile", lambda model: model)
-    fact = run("ladder", batch=1, seconds={"ladder": 20.0})
+    fact = run("ladder", batch=1)
     (row,) = (each for each in fact.rows if each.step == "compile")
     assert "measured" == row.measured.state
     assert row.cold_start_seconds is not None
