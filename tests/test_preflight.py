@@ -122,6 +122,7 @@ def test_it_shows_itself_in_a_notebook() -> None:
     assert report._repr_html_().startswith('<div class="envdoctor"')
     bad = "<script>alert(1)</script>"
     finding = Finding(bad, bad, subject=bad, severity=Severity.ERROR, id="some-id")
+    assert f"<envdoctor report: errors: some-id@{bad}>" == repr(Cleared(of(), (finding,), (), None, Verdict.ERRORS))
     shown = Cleared(of(), (finding,), (), finding.key, Verdict.ERRORS, notes=(bad,))._repr_html_()
     assert ("<script" in shown, shown.count("&lt;script&gt;") >= 3) == (False, True)
 

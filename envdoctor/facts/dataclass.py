@@ -24,7 +24,9 @@ else:
 
         def decorate(cls: Type[T]) -> Type[T]:
             made = make(cls)
-            made.__init__, made.__repr__ = _init, _repr
+            made.__init__ = _init
+            if "__repr__" not in vars(cls):
+                made.__repr__ = _repr
             made.__eq__, made.__hash__ = _eq, _hash
             return made
 

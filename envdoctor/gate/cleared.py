@@ -12,6 +12,11 @@ class Cleared(Report):
 
     cached: bool = False
 
+    def __repr__(self) -> str:
+        """Say the verdict and the ids: a prompt shows this, and the facts would fill it for pages."""
+        keys = ", ".join(each.key for each in self.active) or "nothing found"
+        return f"<envdoctor report: {self.verdict.value}: {keys}{' (kept)' if self.cached else ''}>"
+
     def _repr_html_(self) -> str:
         """Give the report as HTML for a notebook; every text in it is escaped."""
         from envdoctor.render.notebook import fragment

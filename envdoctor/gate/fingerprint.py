@@ -57,11 +57,15 @@ def machine() -> list[object]:
     cards = "/proc/driver/nvidia/gpus"
     nodes = [entry for entry in _entries("/dev") if entry.name.startswith(("nvidia", "dxg", "nvhost", "nvmap"))]
     return [
-        _text("/proc/sys/kernel/random/boot_id"), list(os.uname()), _text("/proc/driver/nvidia/version"),
+        _text("/proc/sys/kernel/random/boot_id"), _system(), _text("/proc/driver/nvidia/version"),
         _text("/sys/module/nvidia/version"), [_text(f"{entry.path}/information") for entry in _entries(cards)],
         [[entry.name, *_node(entry.path)] for entry in nodes], _text("/etc/os-release"),
         size_and_time("/etc/ld.so.cache"), size_and_time("/usr/lib/wsl/lib"), _text("/proc/1/comm"),
     ]  # fmt: skip
+
+
+def _system() -> list[str]:
+    return list(os.uname()) if hasattr(os, "uname") else [sys.platform]
 
 
 def interpreter() -> list[object]:

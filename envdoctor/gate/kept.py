@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from envdoctor.gate.fingerprint import File
 
 SCHEMA = "envdoctor.verdict/1"
-OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe in its place must not be waited for
+# No link is followed, and a pipe in a verdict's place is not waited for; Windows knows neither.
+OPEN = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"))
 MOST_SECONDS = 24 * 3600.0
 MOST_BYTES = 16 << 20
 MOST_KEPT = 64

@@ -16,9 +16,9 @@ def tell(report: Cleared, *, open_ends: bool) -> None:
     """Log the verdict in one line: at level warning when it is not ok or has ``open_ends``, at level info otherwise."""
     import logging
 
-    from envdoctor.render.verdict_words import sentence
-
     logger = logging.getLogger(LOGGER)
     level = logging.INFO if report.verdict is Verdict.OK and not open_ends else logging.WARNING
     if logger.isEnabledFor(level):
+        from envdoctor.render.verdict_words import sentence
+
         logger.log(level, "envdoctor: %s", " ".join((sentence(report), *(f"({each})" for each in report.notes))))

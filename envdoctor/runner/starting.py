@@ -39,13 +39,19 @@ def start(patient: Patient, token: str) -> tuple[subprocess.Popen[bytes], int, i
 
 def _pipe() -> tuple[int, int]:
     """Make a pipe whose ends are none of 0, 1 and 2, even where this process has closed those."""
+    answer, theirs = os.pipe()
+    return _raised(answer), _raised(theirs)
+
+
+def _raised(fd: int) -> int:
+    """Move a descriptor out of the way of the standard streams'."""
+    if fd > 2:
+        return fd
     import fcntl
 
-    ends = os.pipe()
-    raised = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) if fd <= 2 else fd for fd in ends]
-    for fd in set(ends) - set(raised):
-        os.close(fd)
-    return raised[0], raised[1]
+    raised = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return raised
 
 
 def _start_far(patient: Patient, token: str) -> tuple[subprocess.Popen[bytes], int, int]:
