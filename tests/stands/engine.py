@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,14 @@ def plan(function: str, name: str = "", **how: Any) -> Planned:
     return Planned(name, f"misbehaving:{function}", fact, **{"child": name, "seconds": 5.0, **how})
 
 
-def collect_from(planned: list[Planned], *, timeout: float = 10.0, **patient: Any) -> Snapshot:
+def collect_from(
+    planned: list[Planned], *, timeout: float = 10.0, progress: Callable[[dict[str, Any]], None] | None = None,
+    **patient: Any,
+) -> Snapshot:  # fmt: skip
     """Collect what is planned from a patient that has the misbehaving probes on board."""
     kinds = {each.fact: KINDS.get(each.fact, Thing) for each in planned}
     patient.setdefault("payload", {"misbehaving": HERE})
-    return collect(Patient(**patient), planned, timeout=timeout, kinds=kinds)
+    return collect(Patient(**patient), planned, timeout=timeout, kinds=kinds, progress=progress)
 
 
 def ask(function: str, *, timeout: float = 10.0, seconds: float = 5.0, **patient: Any) -> tuple[ProbeResult, Thing]:
