@@ -29,7 +29,7 @@ from tests.stands.wheels import Wheel, install
 pytestmark = pytest.mark.usefixtures("nothing_left")
 __all__ = ["nothing_left"]
 
-TIMEOUT = 2.5
+TIMEOUT = 6.0
 GRACE = 5.0
 MOST_KIB = 100_000
 CODES = {"ok": 0, "warnings": 0, "errors": 1, "undetermined": 3}
