@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from envdoctor.gate.looking import Look
 from envdoctor.gate.refusal import objection, refused
-from envdoctor.gate.standing import torch_here
+from envdoctor.gate.standing import in_a_group, torch_here
 from envdoctor.gate.telling import tell
-from envdoctor.gate.together import Round, round_of
 from envdoctor.ranks.meeting import Lost
 
 if TYPE_CHECKING:
     from envdoctor.gate.asked import Asked
     from envdoctor.gate.cleared import Cleared
     from envdoctor.gate.memory import Memory
+    from envdoctor.gate.together import Round
     from envdoctor.ranks.launched import Place
     from envdoctor.runner.starting import Ready
 
@@ -33,15 +33,27 @@ class Call:
 
     def verdict(self) -> Cleared:
         """Give the report, told once for all ranks; raise ``NotReady`` on all of them alike."""
-        found = round_of(torch_here(), self.place, self.asked.sync_timeout_seconds)
-        if isinstance(found, Round):
-            report = self._together(found)
+        others = self._others()
+        if others is not None:
+            report, first = self._together(others), others.meeting.rank == 0
         else:
-            self.notes = (found,) if found else ()
             report = self._alone(self.kept or self._looked(Look(self.asked, self.ready)))
-        if not (isinstance(found, Round) and found.meeting.rank) and not (self.place and self.place.rank):
+            first = self.place is None or self.place.rank == 0
+        if first:
             tell(report, open_ends=bool(self.notes))
         return report
+
+    def _others(self) -> Round | None:
+        """Open a round with the other ranks; where that cannot be, a note says so."""
+        if self.place is None and not in_a_group():
+            return None
+        from envdoctor.gate.together import Round, round_of
+
+        found = round_of(torch_here(), self.place, self.asked.sync_timeout_seconds)
+        if isinstance(found, Round):
+            return found
+        self.notes = (found,) if found else ()
+        return None
 
     def _alone(self, report: Cleared) -> Cleared:
         report = replace(report, notes=(*report.notes, *self.notes))
