@@ -118,7 +118,7 @@ def _proof(required: Required, need: Need) -> str:
     source = required.sources.get("needs", "")
     if source.endswith(".toml") and ", " not in source:
         return ""
-    sign = "" if need.wanted[0] in "=<>!~" else "="
+    sign = "" if not need.wanted or need.wanted[0] in "=<>!~" else "="
     return f"envdoctor check --only requirement-not-met --require {shlex.quote(f'{need.name}{sign}{need.wanted}')}"
 
 
