@@ -90,18 +90,19 @@ def test_what_is_no_plain_data_is_named_with_its_place() -> None:
 @pytest.mark.parametrize(
     ("later", "same"),
     [
-        (Vitals((1,), 100, 50, 10, 10), True),
-        (Vitals((1,), 101, 60, 10, 5), True),
-        (Vitals((1,), 110, 50, 10, 10), False),
-        (Vitals((1,), 100, 500, 10, 10), False),
-        (Vitals((1,), 100, 50, 11, 10), False),
-        (Vitals((1,), 100, 50, 10, 11), False),
-        (Vitals((1, 2), 100, 50, 10, 10), False),
+        (Vitals(2.0, (1,), 100, 50, 10, 10), True),
+        (Vitals(2.0, (1,), 101, 60, 10, 5), True),
+        (Vitals(2.0, (1,), 104, 50, 10, 10), True),  # a busy machine's coarse ticks
+        (Vitals(2.0, (1,), 105, 50, 10, 10), False),
+        (Vitals(2.0, (1,), 100, 500, 10, 10), False),
+        (Vitals(2.0, (1,), 100, 50, 11, 10), False),
+        (Vitals(2.0, (1,), 100, 50, 10, 11), False),
+        (Vitals(2.0, (1, 2), 100, 50, 10, 10), False),
     ],
 )
 def test_any_sign_of_life_is_progress(later: Vitals, same: bool) -> None:
     """CPU, page faults, reads, writes or another process tell work from a hang; sampling itself does not."""
-    assert same is later.same_as(Vitals((1,), 100, 50, 10, 10))
+    assert same is later.same_as(Vitals(1.0, (1,), 100, 50, 10, 10))
 
 
 def job(name: str, **how: Any) -> dict[str, Any]:

@@ -12,15 +12,24 @@ import time
 from dataclasses import dataclass
 from typing import Dict, Iterable, List, Optional, Set, Tuple
 
-_CPU_TICKS = 1  # what taking the samples itself may cost
+# What taking the samples may cost. The kernel charges a whole tick to whoever runs when it strikes, so that on a busy
+# machine a few milliseconds of writing a stack down count as two or three of them.
+_CPU_TICKS = 1
+_CPU_SHARE = 0.03  # of the time between two looks
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 _FAULTS = 32
 _KERNEL_LISTS_CHILDREN = os.path.exists("/proc/thread-self/children")
 
 
 @dataclass(frozen=True)
 class Vitals:
-    """What a process and its descendants have used so far; ``written`` leaves out our own stack dumps."""
+    """What a process and its descendants have used so far; ``written`` leaves out our own stack dumps.
 
+    ``at`` is the time of the look, in seconds of the monotonic clock; ``ticks`` are the kernel's, of user and system
+    time.
+    """
+
+    at: float
     pids: Tuple[int, ...] = ()
     ticks: int = 0
     faults: int = 0
@@ -29,9 +38,10 @@ class Vitals:
 
     def same_as(self, earlier: Vitals) -> bool:
         """Tell whether nothing happened since: no CPU, no page faults, no I/O, no process begun or ended."""
+        costs = _CPU_TICKS + _CPU_SHARE * (self.at - earlier.at) * _TICKS_A_SECOND
         return (
             self.pids == earlier.pids
-            and self.ticks - earlier.ticks <= _CPU_TICKS
+            and self.ticks - earlier.ticks <= costs
             and self.faults - earlier.faults <= _FAULTS
             and self.reads == earlier.reads
             and self.written <= earlier.written
@@ -44,6 +54,7 @@ def look(pid: int, dumped: int = 0) -> Vitals:
     stats = [found for found in map(_stat, pids) if found]
     counters = [_io(each) for each in pids]
     return Vitals(
+        time.monotonic(),
         pids,
         sum(int(n) for stat in stats for n in stat[11:15]),
         sum(int(n) for stat in stats for n in stat[7:11]),
