@@ -115,7 +115,7 @@ def test_the_verdict_reaches_all() -> None:
     speaker, listener = rank(wall, 0, 2), rank(wall, 1, 2)
     timer = threading.Timer(0.3, lambda: speaker.announce({"code": 1}))
     timer.start()
-    assert {"code": 1} == listener.hear(time.monotonic() + 60)
+    assert {"code": 1} == listener.hear(time.monotonic() + 60, "verdict")
     listener.leave()
     speaker.see_all_off([0, 1])
     timer.join()
@@ -124,7 +124,7 @@ def test_the_verdict_reaches_all() -> None:
 def test_nobody_waits_for_ever() -> None:
     """No verdict: None at the deadline; a rank that never leaves is not waited for."""
     wall = Wall()
-    assert rank(wall, 1).hear(soon()) is None
+    assert rank(wall, 1).hear(soon(), "verdict") is None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(meetings, "FAREWELL", 0.2)
         rank(wall, 0).see_all_off([0, 1, 2])
@@ -134,7 +134,7 @@ def test_a_board_that_goes_is_noticed_soon() -> None:
     """When rank 0 and its board die, the others do not wait for the whole time."""
     wall = Wall(broken="Connection refused")
     part, began = rank(wall, 1), time.monotonic()
-    assert part.hear(began + 600) is None
+    assert part.hear(began + 600, "verdict") is None
     assert "Connection refused" == part.lost
 
 
@@ -151,7 +151,7 @@ def test_damaged_words_are_no_crash() -> None:
     wall = Wall({"hello/1": b"\xff{", "at/1": b"\xff", "snapshot/2": b"not packed", "verdict": b"[]"})
     heard = rank(wall, 0).gather(soon())
     assert [("", ""), (b"",)] == [(heard[1].hello.node, ""), (heard[2].snapshot,)]  # type: ignore[union-attr]
-    assert {} == rank(wall, 1).hear(soon())
+    assert {} == rank(wall, 1).hear(soon(), "verdict")
 
 
 def test_a_bomb_is_not_unpacked() -> None:

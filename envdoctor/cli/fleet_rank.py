@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import socket
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from envdoctor import __version__
-from envdoctor.cli import exits, streams
+from envdoctor.cli import exits, fleet_private, streams
+from envdoctor.cli.fleet_ended import Ended
 from envdoctor.facts.fleet import Ranks, SilentRanks
 from envdoctor.facts.rendezvous import Rendezvous
 from envdoctor.fleet.board import BoardError
@@ -21,8 +20,7 @@ from envdoctor.fleet.ranges import numbers_in_words
 from envdoctor.snapshot import SnapshotError, with_fact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from types import FrameType
+    from collections.abc import Callable, Mapping, Sequence
 
     from envdoctor.cli.catalogue import Catalogue
     from envdoctor.cli.fleet_board import Meet
@@ -36,45 +34,6 @@ UNREACHABLE = "rank-unreachable"
 LATE = 5.0  # what a look may take beyond its timeout
 GRACE = {"torchrun": 6.0, "accelerate": 6.0}
 HOPELESS = frozenset({"timed-out", "unreachable", "failed", "taken"})
-
-
-@dataclass
-class Ended:
-    """Whether something ended the run before its time: a signal's name, empty while nothing has."""
-
-    by: str = ""
-    at: float = 0.0
-    raises: bool = False  # whether it also interrupts what is under way
-
-    def __call__(self) -> bool:
-        """Tell whether the run was ended."""
-        return bool(self.by)
-
-    def hear(self, number: int, _frame: FrameType | None) -> None:
-        """Take a signal; only while the machine is examined does it also interrupt."""
-        first, self.by = not self.by, signal.Signals(number).name
-        self.at = time.monotonic() if first else self.at
-        if self.raises and first:
-            raise KeyboardInterrupt
-
-    @contextlib.contextmanager
-    def raising(self) -> Iterator[None]:
-        """Let a signal interrupt what is done here, also one that came before."""
-        self.raises = True
-        try:
-            yield
-        finally:
-            self.raises = False
-
-    @contextlib.contextmanager
-    def heard(self) -> Iterator[None]:
-        """Listen to Ctrl-C and to the launcher's SIGTERM."""
-        before = {each: signal.signal(each, self.hear) for each in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 @dataclass
@@ -130,10 +89,11 @@ def _with_board(rank: Rank, met: Meet, meeting: Meeting) -> int:
     presence.stop()
     if not _joined(rank, met, presence, snapshot.get(Rendezvous)):
         return _alone(rank, snapshot, presence.refused)
+    key = fleet_private.give_key(meeting) if rank.launch.rank == 0 else ""
     if not _brought(meeting, snapshot):
         return _alone(rank, _stuck(snapshot) if meeting.stuck else snapshot, meeting.lost, meeting.cannot)
     if rank.launch.rank == 0:
-        return _speak(rank, meeting)
+        return _speak(rank, meeting, fleet_private.hashes(snapshot, key))
     return _listen(rank, meeting, snapshot)
 
 
@@ -194,18 +154,23 @@ def _hopeless(seen: Rendezvous | None) -> bool:
 # The one who speaks
 
 
-def _speak(rank: Rank, meeting: Meeting) -> int:
-    """Wait for all, make the report, and tell everybody the exit code when it is out."""
+def _speak(rank: Rank, meeting: Meeting, private: bytes = b"") -> int:
+    """Wait for all, make the report, and tell everybody the exit code when it is out.
+
+    ``private``: this rank's keyed hashes; empty where the ranks have no key.
+    """
     began = time.monotonic()
     heard = meeting.gather(began + rank.sync_seconds)
-    report = _report(rank, heard, round(time.monotonic() - began, 1))
+    waited = round(time.monotonic() - began, 1)
+    hashes = {rank.launch.rank: private, **fleet_private.of_others(meeting, heard)} if private else {}
+    report = _report(rank, heard, waited, hashes)
     code = rank.deliver(report)
     meeting.announce({"code": code, "by": rank.launch.rank})
     meeting.see_all_off(each.rank for each in heard if each.snapshot is not None)
     return code
 
 
-def _report(rank: Rank, heard: Sequence[Heard], waited: float) -> FleetReport:
+def _report(rank: Rank, heard: Sequence[Heard], waited: float, hashes: Mapping[int, bytes]) -> FleetReport:
     fleet = rank.new_fleet()
     fleet.began = rank.began
     leaders = {_node(each): each.snapshot for each in heard if each.hello and each.hello.leads}
@@ -216,7 +181,7 @@ def _report(rank: Rank, heard: Sequence[Heard], waited: float) -> FleetReport:
         leads = each.hello is None or each.hello.leads
         document = each.snapshot if leads else merged(each.snapshot, leaders.get(_node(each)))
         try:
-            fleet.add(document, str(each.rank), _node(each))
+            fleet.add(document, str(each.rank), _node(each), fleet_private.read(hashes.get(each.rank)))
         except SnapshotError as error:
             unreadable.append(SilentRanks(str(each.rank), 1, _node(each), "cannot-join", f"its report: {error}"))
     nodes = len({_node(each) for each in heard if each.hello})
@@ -238,11 +203,11 @@ def _node(heard: Heard) -> str:
 
 def _listen(rank: Rank, meeting: Meeting, snapshot: Snapshot) -> int:
     """Wait for the verdict; when nobody speaks, speak, or let the next rank do it."""
-    verdict = meeting.hear(rank.last_call)
+    verdict = fleet_private.answer(meeting, snapshot, rank.last_call)
     if verdict is None and not meeting.lost:
         if meeting.first_alive() == rank.launch.rank:
             return _speak(replace(rank, sync_seconds=min(rank.sync_seconds, HANDOVER)), meeting)
-        verdict = meeting.hear(time.monotonic() + 2 * HANDOVER)
+        verdict = meeting.hear(time.monotonic() + 2 * HANDOVER, "verdict")
     if verdict is None:
         return _alone(rank, snapshot, meeting.lost)
     meeting.leave()

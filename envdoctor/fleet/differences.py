@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from envdoctor.compare.traits import slack_of
 from envdoctor.facts.fleet import Difference, RankDifferences, Share
 from envdoctor.fleet.headlines import is_headline, name_of, place
+from envdoctor.fleet.private import private_differences
 from envdoctor.fleet.ranges import in_words, names_in_words
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def _differing(members: Sequence[Member]) -> Iterator[tuple[str, Parted]]:
         if len(contents) > 1:
             yield from _within({number: (bits, found[number].flat) for number, bits in contents.items()})
     yield from _runs(members)
+    yield from private_differences(members)
 
 
 def _within(contents: Mapping[int, tuple[int, Mapping[str, Value]]]) -> Iterator[tuple[str, Parted]]:

@@ -43,8 +43,8 @@ _PATTERNS = tuple((name, tuple(re.compile(each) for each in keys)) for name, key
 _THEN = tuple(
     re.compile(each)
     for each in (
-        r"variable\.(NCCL|GLOO|TORCH|CUDA)_.*", r"variable\..*", r"probe\..*", r"gpu\..*", r"torch_settings\..*",
-        r"nic\..*|infiniband\..*", r"package\..*", r"library\..*\.version", r"resources\..*",
+        r"variable\.(NCCL|GLOO|TORCH|CUDA)_.*", r"variable\..*", r"private\..*", r"probe\..*", r"gpu\..*",
+        r"torch_settings\..*", r"nic\..*|infiniband\..*", r"package\..*", r"library\..*\.version", r"resources\..*",
     )
 )  # fmt: skip
 _places: dict[str, tuple[int, int]] = {}
@@ -75,7 +75,7 @@ def name_of(key: str) -> str:
     if number < len(HEADLINES):
         return HEADLINES[number][0]
     head, _, rest = key.partition(".")
-    return rest if head in {"package", "variable"} else key
+    return rest if head in {"package", "variable", "private"} else key
 
 
 def is_headline(key: str) -> bool:

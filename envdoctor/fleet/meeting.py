@@ -146,18 +146,18 @@ class Meeting:
         except BoardError as error:
             self.lost = self.lost or str(error)
 
-    def hear(self, until: float, name: str = "verdict") -> dict[str, Any] | None:
-        """Wait for what one rank tells all; None when it did not come, or the board is gone."""
+    def hear(self, until: float, *names: str) -> dict[str, Any] | None:
+        """Wait for what one rank tells all, the first of ``names``; None when it did not come, or the board is gone."""
         fails = 0
         while True:
             try:
-                found = self.board.look([name])
+                found = self.board.look(names)
                 fails, self.lost = 0, ""
             except BoardError as error:
                 found, fails = {}, fails + 1
                 self.lost = str(error)
             if found:
-                return _plain(found[name])
+                return _plain(next(found[name] for name in names if name in found))
             if time.monotonic() >= until or fails >= 3 or (self.stopped() and fails):
                 return None
             time.sleep(NAP)

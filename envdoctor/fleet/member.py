@@ -11,7 +11,7 @@ from envdoctor.plan import LEVELS
 from envdoctor.snapshot import SCHEMA, ProbeResult, Snapshot, SnapshotError, Target, probe_from
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from envdoctor.facts import Fact
     from envdoctor.fleet.pool import Content, Pool
@@ -76,13 +76,17 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One rank or snapshot. ``own`` holds, as JSON, the facts that have values beside their settled content."""
+    """One rank or snapshot. ``own`` holds, as JSON, the facts that have values beside their settled content.
+
+    ``private``: keyed hashes of values that are not shown, by variable; None where nobody told them.
+    """
 
     name: str
     node: str
     run: Run
     contents: dict[str, Content]
     own: dict[str, bytes]
+    private: Mapping[str, str] | None = None
 
     @property
     def sameness(self) -> tuple[int, ...]:

@@ -90,8 +90,11 @@ class Fleet:
     _reader: Members | None = None
     _judge: Judge | None = None
 
-    def add(self, data: bytes, name: str, node: str = "") -> None:
-        """Take what one member sent or saved. Raises ``SnapshotError`` for what is no snapshot."""
+    def add(self, data: bytes, name: str, node: str = "", private: Mapping[str, str] | None = None) -> None:
+        """Take what one member sent or saved. Raises ``SnapshotError`` for what is no snapshot.
+
+        ``private``: the keyed hashes of its values that are not shown, by variable.
+        """
         if self._reader is None or self._judge is None:
             about_one = [each for each in self.rules if about_each(each)]
             self._reader = Members(Pool(self.kinds))
@@ -101,7 +104,7 @@ class Fleet:
             bits = self._judged.get(id(judged), (judged, 0))[1]
             self._judged[id(judged)] = judged, bits | 1 << len(self._members)
             member.own.clear()  # nothing asks for it any more
-            self._members.append(member)
+            self._members.append(replace(member, private=private))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ def differences(meeting: Meeting, words: Mapping[int, Word]) -> tuple[RankDiffer
 
 def _members(reader: Members, document: bytes, word: Word) -> list[Member]:
     try:
-        return list(reader.read(document, str(word.rank), word.host))
+        return [replace(each, private=word.private) for each in reader.read(document, str(word.rank), word.host)]
     except SnapshotError:  # a version of envdoctor that writes its facts otherwise: it is counted as not compared
         return []
 

@@ -7,6 +7,7 @@ by side and settles the outcome. Who comes later finds it settled. Where rank 0 
 from __future__ import annotations
 
 import itertools
+import os
 import socket
 import time
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from envdoctor.gate import views
 from envdoctor.gate.refusal import NotReady, Objection, objection, words
-from envdoctor.gate.words import ARRIVED, OUTCOME, Outcome, Word, cleared_away, heard, say, settle, settled
+from envdoctor.gate.words import ARRIVED, OUTCOME, Outcome, Word, cleared_away, common_key, heard, say, settle, settled
 from envdoctor.ranks.meeting import Lost, Meeting, NowhereToMeet, meet
 
 if TYPE_CHECKING:
@@ -113,10 +114,14 @@ class Round:
 
     def _word(self, report: Cleared, found: Objection) -> Word:
         from envdoctor.gate.comparing import own_of
+        from envdoctor.redact.keyed import keyed_variables
 
-        own = own_of(report.snapshot, self.shared) if not report.cached else {}
         text = words(report, found) if found else ""
-        return Word(self.meeting.rank, socket.gethostname(), found.keys, found.unjudged, "", text, self.view, own)
+        word = Word(self.meeting.rank, socket.gethostname(), found.keys, found.unjudged, "", text, self.view)
+        if report.cached:  # its facts were not kept, so it is not compared
+            return word
+        private = keyed_variables(os.environ, report.snapshot, common_key(self.meeting))
+        return replace(word, own=own_of(report.snapshot, self.shared), private=private)
 
     def _follow(self, fail_on: str) -> Outcome:
         """Wait for what rank 0 settles. When that does not come, settle it in its place."""

@@ -8,13 +8,15 @@ import zlib
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from envdoctor.redact.keyed import new_key
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from envdoctor.ranks.meeting import Meeting
 
 MOST = 6000  # characters of one rank's words
-ARRIVED, OUTCOME = "arrived", "outcome"
+ARRIVED, OUTCOME, KEY = "arrived", "outcome", "key"
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Word:
     """What one rank says of itself. It cannot begin when there are ``keys``, something ``unjudged`` or ``failed``.
 
     ``words``: why, as a person reads it. ``view``: whose facts it shares. ``own``: its own facts and probes, as JSON
-    has them, to be put over the shared ones.
+    has them, to be put over the shared ones. ``private``: keyed hashes of values that are not shown, by variable.
     """
 
     rank: int
@@ -33,6 +35,7 @@ class Word:
     words: str = ""
     view: str = ""
     own: Mapping[str, Any] = field(default_factory=dict)
+    private: Mapping[str, str] | None = None
 
     @property
     def objects(self) -> bool:
@@ -86,6 +89,11 @@ def _text(meeting: Meeting, digest: str) -> str:
     return (meeting.get(f"words/{digest}", 0.0) or b"").decode("utf-8", "replace")
 
 
+def common_key(meeting: Meeting) -> str:
+    """Give the key under which all ranks hash what is private: the first rank that asks makes it."""
+    return meeting.settle(KEY, new_key().encode()).decode()
+
+
 def settle(meeting: Meeting, mine: Outcome) -> Outcome:
     """Settle the outcome; give the one that holds, which may be another rank's."""
     return _outcome(meeting.settle(OUTCOME, json.dumps(asdict(mine)).encode()))
@@ -94,7 +102,7 @@ def settle(meeting: Meeting, mine: Outcome) -> Outcome:
 def cleared_away(meeting: Meeting, words: Mapping[int, Word]) -> None:
     """Take away what was only to be read once: facts and words. The outcome stays, for a rank that comes late."""
     keys = {f"said/{rank}" for rank in words} | {f"facts/{each.view}" for each in words.values() if each.view}
-    meeting.forget(sorted(keys))
+    meeting.forget(sorted(keys | {KEY}))
 
 
 def settled(meeting: Meeting) -> Outcome | None:

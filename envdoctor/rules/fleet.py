@@ -44,7 +44,9 @@ def differs_across_ranks(differences: RankDifferences | None) -> Iterator[Findin
     ## How it is detected
     Snapshots are compared value by value. What is new at each look (temperatures, free memory), what names a machine
     (host names, serial numbers) and what a launcher sets for each rank is left out. The value that most have is called
-    the others'. Versions of torch, CUDA, cuDNN, NCCL and the driver, GPUs, and settings of NCCL are warnings; the rest
+    the others'. Values that may not be shown (tokens, passwords, keys) are compared between the ranks of a job by a
+    hash under a key that is made for that run and never written; which ranks have the same one is all that is told.
+    Versions of torch, CUDA, cuDNN, NCCL and the driver, GPUs, and settings of NCCL are warnings; the rest
     is info.
 
     ## What to do
@@ -122,6 +124,9 @@ def _fixes(difference: Difference, noun: str) -> tuple[Fix, ...]:
     if difference.key.startswith("variable.") and right:
         setting = Command(None, f"unset {difference.name}" if right == "not set" else _export(difference.name, right))
         return (Fix(f"Make it on {few} as on the others", (setting,), Safety.SAFE, "the shell or script there"),)
+    if difference.key.startswith("private."):
+        name = shlex.quote(difference.name)
+        return (look("Compare it on one of each without showing it", f"printenv {name} | sha256sum"),)
     if noun == "snapshot":
         return (look("See what else two of them differ in", "envdoctor diff ONE.json OTHER.json"),)
     return (look("Save what is there on one of each, and compare", "envdoctor snapshot -o $(hostname).json"),)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import Tuple
 
+from envdoctor.facts.secret_names import SECRET_WORDS
+
 __all__ = ["LONGEST_VALUE", "without_secrets", "without_secrets_in_command"]
 
 LONGEST_VALUE = 4096
 
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL|AUTH")
+_SECRET_NAME = re.compile("|".join(SECRET_WORDS))
 # Up to the last @: a password may hold anything, and hiding a path too much is better than a word too little.
 _URL_USER = re.compile(r"(?<=://)\S*@")
 _PLAIN_USER = re.compile(r"[^\s:/@,;='\"]+:(?!//)\S*@(?=[\w.\[-])")
