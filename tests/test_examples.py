@@ -20,7 +20,7 @@ import pytest
 
 import envdoctor
 from envdoctor.cli.group import group
-from tests.command import environment
+from tests.command import environment, valid
 
 REPOSITORY = Path(__file__).parent.parent
 EXAMPLES = REPOSITORY / "examples"
@@ -139,6 +139,20 @@ def test_frameworks_train_and_refuse(framework: str, frameworks: Path, tmp_path:
     refused = run([python, f"train_{framework}.py", "--gpus", "640"], folder)
     assert (True, False) == (refused.returncode != 0, "loss" in refused.stdout)
     assert "envdoctor.NotReady: This machine is not ready: requirement-not-met@gpus" in refused.stderr
+
+
+@has_torch
+@pytest.mark.real_torch
+@pytest.mark.network
+@pytest.mark.frameworks
+@pytest.mark.timeout(900)
+def test_accelerate_starts_the_ranks_of_a_fleet(frameworks: Path, tmp_path: Path) -> None:
+    """Two ranks under accelerate's own launcher make one report."""
+    fleet = ["--num_processes", "2", "--module", "envdoctor", "fleet", "--level", "quick", "--format", "json"]
+    done = run([str(frameworks / "accelerate"), "launch", "--multi_gpu", *fleet], tmp_path)
+    assert 0 == done.returncode, done.stderr[-4000:]
+    report = valid(done.stdout)
+    assert (2, 2, "accelerate") == (report["members"], report["ranks"]["arrived"], report["ranks"]["launcher"])
 
 
 MISSPELT = """

@@ -121,6 +121,7 @@ def test_ctrl_c_ends_the_waiting_with_a_report(tmp_path: Path) -> None:
     ("options", "environ", "words"),
     [
         ((), {"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2 is no rank of WORLD_SIZE=2"),
+        ((), {"ACCELERATE_MIXED_PRECISION": "no"}, "accelerate launch --multi_gpu --num_processes 2"),
         (("--nnodes", "2"), {}, "--node-rank is None, expected 0 to 1"),
         (("--nnodes", "2", "--node-rank", "0"), {}, "--master-addr is missing"),
         (("--sync-timeout", "-1"), {}, "'-1' is not a number of seconds above 0"),

@@ -76,8 +76,13 @@ def _launch(given: Mapping[str, Any]) -> Launch:
     except launch.LaunchError as error:
         raise click.UsageError(str(error)) from None
     if found is None:
-        raise click.UsageError(NOBODY)
+        raise click.UsageError(_nobody(os.environ))
     return found
+
+
+def _nobody(environ: Mapping[str, str]) -> str:
+    """Say that nobody has given this process a rank; accelerate may have started it all the same."""
+    return ONE_BY_ACCELERATE if "ACCELERATE_MIXED_PRECISION" in environ else NOBODY
 
 
 def _ranks(launch: Launch, given: dict[str, Any], settled: Settings, catalogue: Catalogue) -> int:
@@ -134,7 +139,12 @@ def _kinds(catalogue: Catalogue) -> dict[str, type[Fact]]:
 NOBODY = """no launcher started this, and no snapshots are named. Start it as the ranks are started:
   torchrun --nproc-per-node 8 --no-python envdoctor fleet
   srun envdoctor fleet
+  accelerate launch --module envdoctor fleet
 or name saved snapshots: envdoctor fleet DIR"""
+# With --cpu alone it starts one process, whatever --num_processes is (its simple launcher, accelerate 1.15).
+ONE_BY_ACCELERATE = """accelerate has started this as one process without a rank, as it does with --cpu and with one
+process. Its launcher for many ranks needs no GPU:
+  accelerate launch --multi_gpu --num_processes 2 --module envdoctor fleet"""
 
 
 def _saved(paths: Sequence[str], given: Mapping[str, Any], settled: Settings, catalogue: Catalogue) -> int:

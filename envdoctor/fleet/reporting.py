@@ -162,7 +162,7 @@ AGAIN = {
     "srun": "srun envdoctor fleet",
     "mpirun": "mpirun envdoctor fleet",
     "torchrun": "torchrun --nproc-per-node N --no-python envdoctor fleet",
-    "accelerate": "accelerate launch --no_python envdoctor fleet",
+    "accelerate": "accelerate launch --module envdoctor fleet",
 }
 
 
