@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import signal
@@ -227,3 +228,56 @@ def test_one_environment_is_judged_alike_however_it_is_reached(sshd: Server, tmp
     for name, (findings, checks) in found.items():
         assert (name, found["own"][0]) == (name, findings)
         assert (name, {}) == (name, {key: status for key, status in checks.items() if found["own"][1][key] != status})
+
+
+# The same patient as before, asked from inside: the program has imported torch, so that torch has to be a real one.
+
+IN_PROCESS = """
+import sys, torch, envdoctor
+from envdoctor.render import json as as_json
+for level in ("quick", "standard"):
+    report = envdoctor.preflight(level=level, fail_on="never", budget_seconds=100)
+    open(level, "w").write(as_json.render(report))
+"""
+# What quick does not ask, as it would have to import torch, and what a program that has imported it tells of itself.
+LIVE_AT_QUICK = {
+    "anomaly-or-debug-mode-on", "cudnn-disabled", "fused-attention-unavailable", "tf32-overridden-by-environment",
+    "torch-import-crashes", "torch-import-fails", "torch-import-hangs",
+}  # fmt: skip
+ODD = {"NCCL_DEBGU": "INFO", "OMP_NUM_THREADS": "1", "TORCH_DISTRIBUTED_DEBUG": "DETAIL"}
+
+
+@pytest.mark.real_torch
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="no torch in this environment")
+def test_one_environment_is_judged_alike_from_inside(sshd: Server, tmp_path: Path) -> None:
+    """preflight() in a program with torch finds what check finds, and more at quick only where the program is live."""
+    install(tmp_path / "site", Wheel("torchvision", "0.20.0", {}, ("torch (==2.5.0)",)))
+    around = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(tmp_path / "site"), **ODD}
+    clean = ["env", "-i", *(f"{name}={value}" for name, value in around.items())]
+    ours = [*clean, sys.executable, "-m", "envdoctor", "check", "--format", "json", "--level"]
+    way = sshd.way(more=f"cd {tmp_path} '&&' {shlex.join(clean)}")
+    ways = {
+        "own": [*ours, "quick"],
+        "--python": [*ours, "quick", "--python", str(Path(sys.executable).with_name("python3"))],
+        "ssh": [*ours, "quick", "--via", way, "--python", sys.executable],
+        "saved": [*ours[:-1], "--from", str(tmp_path / "own")],
+        "own standard": [*ours, "standard"],
+    }
+    for name, command in ways.items():
+        (tmp_path / name).write_text(_out(command, tmp_path))
+    _out([*clean, sys.executable, "-c", IN_PROCESS], tmp_path)
+    found = {name: seen(Done(0, (tmp_path / name).read_text(), "")) for name in (*ways, "quick", "standard")}
+    findings, checks = found["own"]
+    assert {"environment-variable-unknown@NCCL_DEBGU", "torchvision-torch-mismatch"} <= set(findings)
+    assert {"own"} == {"own" if found[name] == found["own"] else name for name in ("--python", "ssh", "saved")}
+    assert found["own standard"] == found["standard"]
+    inside, live = found["quick"]
+    assert LIVE_AT_QUICK == {id_ for id_, status in live.items() if status != checks[id_]}
+    assert {"skipped"} == {checks[id_] for id_ in LIVE_AT_QUICK}
+    assert findings == {key: told for key, told in inside.items() if key.partition("@")[0] not in LIVE_AT_QUICK}
+
+
+def _out(command: list[str], cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=150)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout
