@@ -124,6 +124,10 @@ def test_a_rank_that_never_comes_stops_all_in_time() -> None:
     got = agree({0: machine(), 2: machine()}, size=3, seconds=0.2)
     assert {True} == {isinstance(each, envdoctor.NotReady) for each in got.values()}
     assert ("rank-unreachable@1" in str(got[0]), "Every rank has to call preflight()" in str(got[0])) == (True, True)
+    report_of_0 = got[0].report  # type: ignore[union-attr]
+    (finding,) = (each for each in report_of_0.findings if each.id == "rank-unreachable")
+    assert "sync_timeout_seconds" in [each.source for each in finding.evidence]
+    assert "--sync-timeout" not in repr(finding)
     assert str(got[2]).startswith("rank 2 stops with all others: rank-unreachable@1")
 
 

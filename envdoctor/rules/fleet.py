@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from envdoctor.facts import source_of
 from envdoctor.facts.fleet import Difference, FleetStages, RankDifferences, Ranks, Share, SilentRanks
 from envdoctor.facts.rendezvous import Rendezvous
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity
@@ -161,7 +162,7 @@ def rank_unreachable(ranks: Ranks | None, rendezvous: Rendezvous | None) -> Iter
     Each rank looks at the meeting point before it joins, with deadlines of seconds: whether the name resolves, and to
     this machine itself; whether the port is free on the host and answers elsewhere; whether 64 KiB come back through
     the connection, also in small packets; whether the chosen interface is there and leads there. Who has not reported
-    when --sync-timeout is over is named, with the last sign of it.
+    when --sync-timeout (sync_timeout_seconds of preflight()) is over is named, with the last sign of it.
 
     ## What to do
     Begin with a fault of the meeting point: it explains missing ranks. Else look at the named rank's own output.
@@ -202,7 +203,8 @@ def _silent(silent: SilentRanks, ranks: Ranks) -> Finding:
         evidence.append(Evidence("ranks.silent", silent.last, "its last sign", "live", "last seen"))
     if ranks.waited_seconds is not None:
         waited = f"{ranks.waited_seconds:.0f} s"  # after the one who speaks was ready
-        evidence.append(Evidence("ranks.waited_seconds", waited, "--sync-timeout", "live", "waited"))
+        limit = source_of(ranks, "waited_seconds")  # preflight() has another name for it than fleet
+        evidence.append(Evidence("ranks.waited_seconds", waited, limit, "live", "waited"))
     return Finding(
         title or f"{who}{name} {STATES.get(silent.state, silent.state)}{said}",
         "" if silent.state != "never-seen" else _never_seen(ranks),
