@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from envdoctor_probes.bench import collectives
+from envdoctor_probes.bench import collectives, forced
 from envdoctor_probes.bench.collectives import Collectives, measured_of
 from envdoctor_probes.bench.exchange import OPS
 from envdoctor_probes.bench.nccl_log import parse_nccl_log
 from envdoctor_probes.bench.place import Cpu
 from envdoctor_probes.bench.wanted import Wanted
 
-from envdoctor.facts.bench import BenchCollectives
+from envdoctor.facts.bench import FORCES_NCCL, BenchCollectives
 from envdoctor.outcome import Got
 from envdoctor.probe import NotThere, Ran
 from tests.bench_stand import NEEDS_TORCH, context, no_limit, pretended_gpu, through_the_engine
@@ -84,7 +86,7 @@ def test_ranks_that_we_start_exchange_what_is_right(tmp_path: Path) -> None:
 LAUNCHED = """
 import json, os, sys
 sys.path[:0] = json.loads(os.environ["OUR_PATHS"])
-from envdoctor_probes.bench import collectives
+from envdoctor_probes.bench import collectives, forced
 from envdoctor.probe import Context
 import msgspec
 collectives.CPU_SIZES = (4096,)
@@ -116,6 +118,94 @@ def test_ranks_that_the_user_launched_measure_together(tmp_path: Path) -> None:
     assert {(op, "measured", True) for op in OPS} == {
         (each["name"], each["state"], each["correct"]) for each in first["measured"]
     }
+
+
+class Launches:
+    """Stands in for torchrun: notes each environment, and writes the first rank's rows at a given speed."""
+
+    def __init__(self, seconds: Callable[[Mapping[str, str]], float]) -> None:
+        self.environs: list[dict[str, str]] = []
+        self.steps: list[list[Any]] = []
+        self._seconds = seconds
+
+    def __call__(self, _argv: Any, _limit: float) -> Ran:
+        """Run one launch."""
+        orders = json.loads(os.environ["ENVDOCTOR_RANKS"])
+        self.environs.append(dict(os.environ))
+        self.steps.append(orders["steps"])
+        with Path(orders["out"]).open("a", encoding="ascii") as file:
+            for op, size in orders["steps"]:
+                row = {"op": op, "bytes": size, "state": "measured", "reason": "", "correct": True}
+                file.write(json.dumps({**row, "seconds": [self._seconds(os.environ)] * 5}) + "\n")
+        return Ran(0)
+
+
+FORCED = {"NCCL_PROTO": "LL", "NCCL_ALGO": "Tree", "NCCL_SHM_DISABLE": ""}
+
+
+def launched(monkeypatch: pytest.MonkeyPatch, folder: Path, launches: Launches, **more: str) -> Collectives:
+    """Measure on the CPU, as if NCCL's variables meant something to gloo."""
+    monkeypatch.setitem(forced.FORCES, "gloo", FORCES_NCCL)
+    for name, value in {**FORCED, **more}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("NCCL_DEBUG_FILE", "")  # taken back afterwards, and so is what follows
+    monkeypatch.setenv("ENVDOCTOR_RANKS", "")
+    given = dataclasses.replace(context(), run=launches, environ=dict(os.environ))
+    found = Collectives(given, Cpu(torch_here(), "cpu", 1 << 30), Wanted(model="vit_ti16"), str(folder))
+    found.measure()
+    return found
+
+
+def torch_here() -> Any:
+    """Give torch, imported no earlier than a test needs it."""
+    import torch
+
+    return torch
+
+
+def test_the_all_reduce_is_measured_again_without_what_forces_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All variables out at once, and, since that helped, each alone: only the all-reduce, in ranks started anew."""
+    launches = Launches(lambda environ: 0.02 if "NCCL_PROTO" in environ else 0.01)
+    fact: BenchCollectives = launched(monkeypatch, tmp_path, launches).suite.fact
+    seen = [sorted(name for name in FORCED if each.get(name)) for each in launches.environs]
+    assert [["NCCL_ALGO", "NCCL_PROTO"], [], ["NCCL_ALGO"], ["NCCL_PROTO"]] == seen
+    assert [["all-reduce", 16 << 20], ["all-reduce", 4 * 5_717_416]] == launches.steps[1]
+    assert not [each for each in launches.environs[1:] if each["NCCL_DEBUG_FILE"].endswith("nccl.%h.%p")]
+    medians = {(each.config.get("without"), each.seconds[0]) for each in fact.measured if each.name == "all-reduce"}
+    assert {
+        (None, 0.02), ("NCCL_PROTO+NCCL_ALGO", 0.01), ("NCCL_PROTO", 0.01), ("NCCL_ALGO", 0.02),
+    } == medians  # fmt: skip
+    assert "LL" == os.environ["NCCL_PROTO"]
+
+
+def test_variables_that_change_nothing_are_not_tried_singly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One launch without all of them has said enough."""
+    launches = Launches(lambda _environ: 0.02)
+    launched(monkeypatch, tmp_path, launches)
+    assert 2 == len(launches.environs)
+
+
+def test_without_time_the_all_reduce_is_not_measured_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A row says so."""
+    monkeypatch.setattr(collectives, "_AGAIN", 1e6)
+    launches = Launches(lambda _environ: 0.02)
+    last = launched(monkeypatch, tmp_path, launches).suite.measured[-1]
+    assert 1 == len(launches.environs)
+    assert ("skipped", "NCCL_PROTO+NCCL_ALGO", "the time for this suite was over") == (
+        last.state, last.config["without"], last.reason,
+    )  # fmt: skip
+
+
+def test_ranks_that_the_user_launched_keep_their_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing is started beside them: a row says what to do instead."""
+    monkeypatch.setattr(Collectives, "_join", lambda _self: None)
+    launches = Launches(lambda _environ: 0.02)
+    (only,) = launched(monkeypatch, tmp_path, launches, RANK="0", WORLD_SIZE="2").suite.measured
+    assert [] == launches.environs
+    assert "not-applicable" == only.state
+    assert "without a launcher" in only.reason
 
 
 def suite(**options: Any) -> Collectives:

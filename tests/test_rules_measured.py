@@ -12,6 +12,7 @@ from envdoctor.bench.run import Run
 from envdoctor.diagnose import examine
 from envdoctor.facts.bench import BenchGemm, BenchMemory, Fingerprint, Measured, OtherProcess
 from envdoctor.facts.host import Environment, Variable
+from envdoctor.facts.libraries import Toolkit
 from envdoctor.facts.surroundings import Fabric, InfinibandPort
 from envdoctor.finding import Finding, Severity, Status
 from envdoctor.rules import RULES
@@ -325,18 +326,58 @@ def test_sockets_instead_of_infiniband() -> None:
     assert Severity.WARNING is findings(replace(run, collectives=alone), Fabric())["nccl-over-sockets"].severity
 
 
+def without(busbw: float, *names: str, **change: Any) -> Measured:
+    """Give an all-reduce that was measured without variables."""
+    found = cards.all_reduce(busbw).measured[0]
+    return replace(found, config={**found.config, "without": "+".join(names)}, **change)
+
+
 def test_a_forced_protocol() -> None:
     """NCCL_PROTO=Simple from another machine costs half here: measured with and without."""
     forced = Environment(variables=(Variable("NCCL_PROTO", "LL"),))
     with_it = cards.all_reduce(110.0)
-    without = replace(cards.all_reduce(235.0).measured[0])
-    without = replace(without, config={**without.config, "without": "NCCL_PROTO"})
-    pair = replace(with_it, measured=(*with_it.measured, without))
-    finding = findings(replace(cards.a100(), collectives=pair), forced)["nccl-protocol-setting-slow"]
+    pair = replace(with_it, measured=(*with_it.measured, without(235.0, "NCCL_PROTO")))
+    run = replace(cards.a100(), collectives=pair, fabric=cards.nvlinks(12))
+    found = findings(run, forced)
+    finding = found["nccl-protocol-setting-slow"]
     assert "NCCL_PROTO=LL makes an all-reduce 2.14 times as slow" == finding.title
     assert "unset NCCL_PROTO" == finding.fixes[0].commands[0].shell
+    assert "nccl-protocol-setting-slow@NCCL_PROTO" in found["allreduce-below-links"].caused_by
     assert Status.UNKNOWN is status(cards.a100(), "nccl-protocol-setting-slow", forced)[0]
     assert Status.NOT_APPLICABLE is status(cards.a100(), "nccl-protocol-setting-slow", Environment())[0]
+
+
+def test_one_of_two_forcing_variables_is_to_blame() -> None:
+    """Both set, one costs: that one is named. Where neither costs alone, both are; where nothing differs, nobody is."""
+    forced = Environment(variables=(Variable("NCCL_PROTO", "LL"), Variable("NCCL_ALGO", "Tree")))
+    names = ("NCCL_PROTO", "NCCL_ALGO")
+
+    def titles(both: float, *alone: float) -> list[str]:
+        found = cards.all_reduce(110.0)
+        more = [without(both, *names), *(without(each, name) for name, each in zip(names, alone, strict=False))]
+        run = replace(cards.a100(), collectives=replace(found, measured=(*found.measured, *more)))
+        report = examine(of(*cards.facts_of(run), forced), MEASURED)  # type: ignore[arg-type]
+        return [each.title for each in report.findings if each.id == "nccl-protocol-setting-slow"]
+
+    assert ["NCCL_ALGO=Tree makes an all-reduce 2.14 times as slow"] == titles(235.0, 110.5, 235.0)
+    assert ["NCCL_PROTO=LL NCCL_ALGO=Tree make an all-reduce 2.14 times as slow"] == titles(235.0, 110.5, 110.5)
+    assert [] == titles(110.5)
+
+
+def test_what_an_all_reduce_without_a_variable_could_not_tell() -> None:
+    """Ranks of the user's own launch keep its environment, nccl.conf reaches every process: unknown, and why."""
+    forced = Environment(variables=(Variable("NCCL_PROTO", "LL"),))
+    with_it = cards.all_reduce(110.0)
+    not_made = without(1.0, "NCCL_PROTO", seconds=(), state="not-applicable", reason="they keep its environment")
+    run = replace(cards.a100(), collectives=replace(with_it, measured=(*with_it.measured, not_made)))
+    found = status(run, "nccl-protocol-setting-slow", forced)
+    assert (
+        Status.UNKNOWN, "NCCL_PROTO set, but the all-reduce was not measured without: they keep its environment",
+    ) == found  # fmt: skip
+    conf = Toolkit(nccl_conf=(("NCCL_ALGO", "Ring"),), nccl_conf_path="/etc/nccl.conf")
+    found = status(run, "nccl-protocol-setting-slow", Environment(), conf)
+    assert Status.UNKNOWN is found[0]
+    assert "/etc/nccl.conf sets NCCL_ALGO, which cannot be taken out for a measurement" == found[1]
 
 
 def test_one_of_eight_is_slow() -> None:

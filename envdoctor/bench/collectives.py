@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from envdoctor.bench.statistics import Summary, summarize
+from envdoctor.facts.bench import WITHOUT
 from envdoctor.knowledge import references
 
 if TYPE_CHECKING:
@@ -59,8 +60,12 @@ def _whole(text: str | None, otherwise: int) -> int:
 
 
 def plateau(found: BenchCollectives, op: str = ALL_REDUCE) -> Collective | None:
-    """Give the fastest measurement of an operation at a size where bandwidth decides, not latency."""
-    big = [each for each in collectives(found) if each.op == op and each.busbw and each.bytes >= PLATEAU_BYTES]
+    """Give the fastest measurement of an operation at a size where bandwidth decides, not latency.
+
+    Only those made with the environment as it is count.
+    """
+    plain = [each for each in collectives(found) if each.op == op and WITHOUT not in each.measured.config]
+    big = [each for each in plain if each.busbw and each.bytes >= PLATEAU_BYTES]
     return max(big, key=lambda each: each.busbw.median if each.busbw else 0.0, default=None)
 
 

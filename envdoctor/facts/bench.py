@@ -14,7 +14,13 @@ from envdoctor.facts.clocks import BenchClocks, ClockTrack
 from envdoctor.facts.dataclass import dataclass
 from envdoctor.facts.kernels import AttentionChoice, Fingerprint
 
-__all__ = ["FACTS", "AttentionChoice", "BenchClocks", "ClockTrack", "Fingerprint"]
+__all__ = ["FACTS", "FORCES_NCCL", "WITHOUT", "AttentionChoice", "BenchClocks", "ClockTrack", "Fingerprint"]
+
+# Each takes a choice from NCCL; the all-reduce is measured with and without those that are set.
+FORCES_NCCL = (
+    "NCCL_PROTO", "NCCL_ALGO", "NCCL_P2P_LEVEL", "NCCL_P2P_DISABLE", "NCCL_SHM_DISABLE", "NCCL_NVLS_ENABLE",
+)  # fmt: skip
+WITHOUT = "without"  # a key of ``Measured.config``: variables that were taken out for this measurement, A or A+B
 
 
 @dataclass(frozen=True)
@@ -144,8 +150,9 @@ class BenchModel(Fact):
     batch: Optional[int] = read_from("--batch")
     tokens: Optional[int] = read_from("the model")
     parameters: Optional[int] = read_from("the model")
-    flops_forward: Optional[int] = read_from("the model's formula")
-    flops_train: Optional[int] = read_from("the model's formula")  # forward and backward, no recomputation
+    flops_forward: Optional[int] = read_from("the model's formula, else FlopCounterMode on the meta device")
+    # Forward and backward, no recomputation:
+    flops_train: Optional[int] = read_from("the model's formula, else FlopCounterMode on the meta device")
     flops_source: Optional[str] = read_from("the model")  # formula, counted
     block_flops_forward: Optional[int] = read_from("the model's formula")
     block_flops_train: Optional[int] = read_from("the model's formula")
@@ -195,12 +202,12 @@ class BenchLoader(Fact):
     """Images from files to batches: each number of workers, with the limits they live under."""
 
     measured: Tuple[Measured, ...] = read_from("torch.utils.data.DataLoader", ())  # config: workers, decoder
-    folder: Optional[str] = read_from("--images", private=True)
-    made_here: Optional[bool] = read_from("--images")  # images made on the spot, not the user's
-    images: Optional[int] = read_from("--images")
-    mean_bytes: Optional[float] = read_from("--images")
-    mean_width: Optional[float] = read_from("--images")
-    mean_height: Optional[float] = read_from("--images")
+    folder: Optional[str] = read_from("--data, or a temporary folder", private=True)
+    made_here: Optional[bool] = read_from("--data")  # images made on the spot, not the user's
+    images: Optional[int] = read_from("the images' folder")
+    mean_bytes: Optional[float] = read_from("the images' files")
+    mean_width: Optional[float] = read_from("PIL.Image.open")
+    mean_height: Optional[float] = read_from("PIL.Image.open")
     cpus: Optional[int] = read_from("sched_getaffinity, cgroup cpu.max")
     shm_bytes: Optional[int] = read_from("statvfs /dev/shm")
     shm_free_bytes: Optional[int] = read_from("statvfs /dev/shm")
@@ -223,13 +230,14 @@ class BenchCollectives(Fact):
     """Collectives over the ranks of one launch.
 
     ``Measured.config``: op (all-reduce, all-gather, reduce-scatter), bytes (S as nccl-tests counts it: the whole
-    buffer), ranks. ``seconds`` is of the slowest rank, sample by sample.
+    buffer), ranks, and without: the variables (A, or A+B) that were taken out of the environment for it.
+    ``seconds`` is of the slowest rank, sample by sample.
     """
 
     measured: Tuple[Measured, ...] = read_from("torch.distributed", ())
     backend: Optional[str] = read_from("torch.distributed")  # nccl, gloo
     launched_by: Optional[str] = read_from("RANK, WORLD_SIZE")  # torchrun (the user's), envdoctor
-    ranks: Optional[int] = read_from("WORLD_SIZE")
+    ranks: Optional[int] = read_from("WORLD_SIZE, --ranks, torch.cuda.device_count()")
     ranks_here: Optional[int] = read_from("LOCAL_WORLD_SIZE")
     rank: Optional[int] = read_from("RANK")
     nccl_version: Optional[str] = read_from("NCCL's log")
@@ -237,7 +245,9 @@ class BenchCollectives(Fact):
     transports: Tuple[str, ...] = read_from("NCCL's log: via …", ())  # P2P/CUMEM, SHM/direct, NET/IB/0/GDRDMA
     algorithms: Tuple[str, ...] = read_from("NCCL's log", ())  # NVLS, Ring, Tree
     peers: Tuple[PeerCopy, ...] = read_from("torch.cuda.can_device_access_peer, torch.Tensor.copy_", ())
-    gradient_bytes: Optional[int] = read_from("--model")  # what one data-parallel step of the model reduces
+    gradient_bytes: Optional[int] = read_from(
+        "the model's parameters in fp32"
+    )  # what one data-parallel step of the model reduces
 
 
 @dataclass(frozen=True)
@@ -246,7 +256,7 @@ class BenchHost(Fact):
 
     measured: Tuple[Measured, ...] = read_from("torch", ())
     allocator: Optional[str] = read_from("torch.cuda.get_allocator_backend()")
-    allocator_settings: Optional[str] = read_from("PYTORCH_ALLOC_CONF, PYTORCH_CUDA_ALLOC_CONF")
+    allocator_settings: Optional[str] = read_from("PYTORCH_ALLOC_CONF, PYTORCH_CUDA_ALLOC_CONF, PYTORCH_HIP_ALLOC_CONF")
     allocated_mib: Optional[float] = read_from("torch.cuda.memory_stats()")
     reserved_mib: Optional[float] = read_from("torch.cuda.memory_stats()")
     peak_allocated_mib: Optional[float] = read_from("torch.cuda.memory_stats()")

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from envdoctor.facts.bench import BenchClocks, BenchCollectives, BenchCopies, BenchDevice
+from envdoctor.facts.bench import FORCES_NCCL, WITHOUT, BenchClocks, BenchCollectives, BenchCopies, BenchDevice
 from envdoctor.facts.host import Environment
+from envdoctor.facts.libraries import Toolkit
 from envdoctor.facts.nvml import GpuFabric
 from envdoctor.facts.surroundings import Fabric
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
     from envdoctor.bench.judgement import Judgement
 
 SLOW_LINK = 0.85
-FORCED = ("NCCL_PROTO", "NCCL_ALGO", "NCCL_P2P_LEVEL", "NCCL_P2P_DISABLE", "NCCL_SHM_DISABLE", "NCCL_NVLS_ENABLE")
 NOTICEABLE = 1.05
-WITHOUT = "without"  # a key of ``Measured.config``: the variable that was taken out for this measurement
 MILLI = 1e-3
 
 
@@ -247,7 +246,9 @@ def _cost(collectives: BenchCollectives) -> str:
 
 
 @rule(severity=Severity.WARNING, group="measured")
-def nccl_protocol_setting_slow(collectives: BenchCollectives, environment: Environment) -> Iterator[Finding]:
+def nccl_protocol_setting_slow(
+    collectives: BenchCollectives, environment: Environment, toolkit: Toolkit | None
+) -> Iterator[Finding]:
     """A variable that forces NCCL's protocol, algorithm or transport makes it slower here.
 
     ## What it means
@@ -259,8 +260,9 @@ def nccl_protocol_setting_slow(collectives: BenchCollectives, environment: Envir
     another with eight.
 
     ## How it is detected
-    The same all-reduce with the environment as it is and without the variable, both measured. A variable without a
-    measured difference is not blamed.
+    The same all-reduce with the environment as it is, and in newly started ranks without the variables, both
+    measured; where several are set and it is faster without all of them, without each one as well. A variable without
+    a measured difference is not blamed. What nccl.conf sets cannot be taken out that way: that is unknown.
 
     ## What to do
     Unset it.
@@ -268,43 +270,80 @@ def nccl_protocol_setting_slow(collectives: BenchCollectives, environment: Envir
     ## Sources
     https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html#nccl-proto
     """
-    from envdoctor.bench.statistics import Change, compare
-
-    forced = [name for name in FORCED if environment.get(name) is not None]
+    if collectives.backend not in {None, "nccl"}:
+        raise NotApplicable(f"the collectives ran over {collectives.backend}")
+    forced = [name for name in FORCES_NCCL if environment.get(name)]
+    filed = {name: value for name, value in (toolkit.nccl_conf if toolkit else ()) if name in FORCES_NCCL}
+    if not forced and filed:
+        raise Unknown(f"{_files(toolkit)} sets {' and '.join(filed)}, which cannot be taken out for a measurement")
     if not forced:
         raise NotApplicable("no variable forces NCCL's protocol, algorithm or transport")
     pairs = list(_pairs(collectives))
     if not pairs:
-        raise Unknown(f"{' and '.join(forced)} set, but the all-reduce was not measured without")
-    for name, with_it, without in pairs:
-        said = compare(with_it.measured.seconds, without.measured.seconds)
-        if said.change is Change.FASTER and (said.speedup or 0.0) >= NOTICEABLE:
-            evidence = (
-                see(environment, "variables", name, environment.get(name)),
-                see(collectives, "measured", "with it", _bandwidth(with_it)),
-                see(collectives, "measured", "without it", _bandwidth(without)),
-            )
-            fix = unset(name)
-            yield Finding(
-                f"{name}={environment.get(name)} makes an all-reduce {said.speedup:.2f} times as slow",
-                "",
-                evidence,
-                (fix,),
-                name,
-                confidence=Confidence.CERTAIN,
-            )
+        raise Unknown(f"{' and '.join(forced)} set, but the all-reduce was not measured without{_why(collectives)}")
+    for names, with_it, without, speedup in _blamed(pairs):
+        told = " ".join(f"{name}={environment.get(name)}" for name in names)
+        yield Finding(
+            f"{told} {'makes' if len(names) == 1 else 'make'} an all-reduce {speedup:.2f} times as slow",
+            _conf(toolkit, [name for name in names if name in filed]),
+            (
+                *(see(environment, "variables", name, environment.get(name)) for name in names),
+                see(collectives, "measured", "with it" if len(names) == 1 else "with them", _bandwidth(with_it)),
+                see(collectives, "measured", "without it" if len(names) == 1 else "without them", _bandwidth(without)),
+            ),
+            (replace(unset(*names), verify=again("collectives")),),
+            "+".join(names),
+            confidence=Confidence.CERTAIN,
+        )
 
 
-def _pairs(collectives: BenchCollectives) -> Iterator[tuple[str, Collective, Collective]]:
-    """Pair each measurement that was made without a variable with the same one made with it."""
+def _files(toolkit: Toolkit | None) -> str:
+    return (toolkit.nccl_conf_path if toolkit else None) or "nccl.conf"
+
+
+def _conf(toolkit: Toolkit | None, names: list[str]) -> str:
+    """Say what takes a variable's place once it is gone."""
+    if not names:
+        return ""
+    return f"{_files(toolkit)} sets {' and '.join(names)} as well: without the variable, its value was measured."
+
+
+def _why(collectives: BenchCollectives) -> str:
+    reasons = dict.fromkeys(e.reason for e in collectives.measured if WITHOUT in e.config and e.reason)
+    return "".join(f": {each}" for each in reasons)
+
+
+Pair = tuple[tuple[str, ...], "Collective", "Collective"]
+
+
+def _pairs(collectives: BenchCollectives) -> Iterator[Pair]:
+    """Pair each measurement that was made without variables with the same one made with them."""
     from envdoctor.bench.collectives import collectives as all_of
 
-    found = all_of(collectives)
+    found = [each for each in all_of(collectives) if each.measured.seconds]
     plain = {(e.op, e.bytes, e.ranks): e for e in found if WITHOUT not in e.measured.config}
     for each in found:
-        name, same = each.measured.config.get(WITHOUT), plain.get((each.op, each.bytes, each.ranks))
-        if name and same:
-            yield name, same, each
+        names, same = each.measured.config.get(WITHOUT), plain.get((each.op, each.bytes, each.ranks))
+        if names and same:
+            yield tuple(names.split("+")), same, each
+
+
+def _blamed(pairs: list[Pair]) -> list[tuple[tuple[str, ...], Collective, Collective, float]]:
+    """Give the slower of the pairs, each set of variables at the size where it costs most.
+
+    Several together are blamed only where not one of them is to blame alone.
+    """
+    from envdoctor.bench.statistics import Change, compare
+
+    worst: dict[tuple[str, ...], tuple[Collective, Collective, float]] = {}
+    for names, with_it, without in pairs:
+        said = compare(with_it.measured.seconds, without.measured.seconds)
+        speedup = said.speedup or 0.0
+        beats = names not in worst or speedup > worst[names][2]
+        if said.change is Change.FASTER and speedup >= NOTICEABLE and beats:
+            worst[names] = (with_it, without, speedup)
+    alone = {names: found for names, found in worst.items() if len(names) == 1}
+    return [(names, *found) for names, found in (alone or worst).items()]
 
 
 RULES = (copies_below_link, allreduce_below_links, nccl_over_sockets, nccl_protocol_setting_slow)

@@ -8,21 +8,24 @@ import os
 import sys
 from typing import Any, Dict, List, Optional, Tuple
 
-from envdoctor.facts.bench import BenchCollectives, Measured, PeerCopy
+from envdoctor.facts.bench import WITHOUT, BenchCollectives, Measured, PeerCopy
 from envdoctor.probe import Context, NotThere, probe
 from envdoctor_probes.bench.exchange import OPS, exchange, local_device
+from envdoctor_probes.bench.forced import forced, joined, taken_out, takings
 from envdoctor_probes.bench.nccl_log import NcclLog, parse_nccl_log
 from envdoctor_probes.bench.peers import copies_between
 from envdoctor_probes.bench.place import Place, choose
 from envdoctor_probes.bench.ranks import ORDERS
 from envdoctor_probes.bench.recipes import find
 from envdoctor_probes.bench.sizes import describe
-from envdoctor_probes.bench.suite import Suite, words
+from envdoctor_probes.bench.stopping import quartiles
+from envdoctor_probes.bench.suite import NO_TIME, Suite, words
 from envdoctor_probes.bench.wanted import Wanted
 
 __all__ = ["bench_collectives", "measured_of"]
 
 KIB, MIB = 1 << 10, 1 << 20
+ALL_REDUCE = OPS[0]
 SIZES = {
     "quick": (256 * KIB, 16 * MIB, 256 * MIB),
     "default": (32 * KIB, 256 * KIB, 2 * MIB, 16 * MIB, 128 * MIB, 512 * MIB),
@@ -31,6 +34,8 @@ SIZES = {
 CPU_SIZES = (32 * KIB, MIB, 16 * MIB)
 _CPU_LEAST = 5
 _START = 20.0  # that ranks need to import torch and to meet
+_AGAIN = 12.0  # that a launch without a variable needs, where the first one has put torch into the page cache
+_MATTERS = 1.05  # how much faster it must be without all of the variables before it is asked which one
 
 
 @probe(level="deep", child="torch", seconds=110.0)
@@ -101,27 +106,74 @@ class Collectives:
     def measure(self) -> None:
         """Measure pairs where this process is alone to do so, then all ranks together."""
         os.environ.setdefault("NCCL_DEBUG", "INFO")  # of this process and of the ranks; said when they meet, not later
-        os.environ["NCCL_DEBUG_FILE"] = os.path.join(self._folder, "nccl.%h.%p")
+        self._log_to("nccl")
         if not self._launched:
             for each in copies_between(self.suite):
                 self._peers.append(each)
                 self.suite.tell(f"cuda:{each.first} to cuda:{each.second}")
+        names = forced(self._backend, self._context.environ)
         if self._launched:
             self._join()
         else:
-            self._launch()
+            self._launch(self._orders(_AGAIN if names else 0.0))
         self.suite.tell()
+        self._without(names)
 
-    def _orders(self) -> Dict[str, Any]:
-        sizes = list(SIZES[self._wanted.budget] if self._place.is_cuda else CPU_SIZES)
-        steps = [(op, size) for size in sizes if 4 * size <= self._place.allowed_bytes for op in OPS]
+    def _log_to(self, name: str) -> None:
+        os.environ["NCCL_DEBUG_FILE"] = os.path.join(self._folder, f"{name}.%h.%p")
+
+    def _orders(self, kept_back: float = 0.0) -> Dict[str, Any]:
+        """Give all steps, and the time for them; ``kept_back``: seconds that are for something else."""
+        sizes = self._sizes()
+        steps = [(op, size) for size in sizes for op in OPS]
         if self._gradients:
-            steps.append(("all-reduce", self._gradients))
-        orders = {"backend": self._backend, "steps": steps, "seconds": max(1.0, self.suite.deadline.left - _START)}
+            steps.append((ALL_REDUCE, self._gradients))
+        seconds = max(1.0, self.suite.deadline.left - _START - kept_back)
+        orders = {"backend": self._backend, "steps": steps, "seconds": seconds}
         return orders if self._place.is_cuda else {**orders, "least": _CPU_LEAST}
 
-    def _keep(self, row: Dict[str, Any]) -> None:
-        self.suite.measured.append(measured_of(row, self._ranks, self._place))
+    def _sizes(self) -> List[int]:
+        sizes = SIZES[self._wanted.budget] if self._place.is_cuda else CPU_SIZES
+        return [each for each in sizes if 4 * each <= self._place.allowed_bytes]
+
+    def _keep(self, row: Dict[str, Any], without: str = "") -> None:
+        self.suite.measured.append(measured_of(row, self._ranks, self._place, without))
+
+    def _without(self, names: Tuple[str, ...]) -> None:
+        """Measure the all-reduce in new ranks without what forces NCCL's choice; singly where that changed anything."""
+        sizes = [*self._sizes()[-1:], *([self._gradients] if self._gradients else [])]
+        for taken in takings(names):
+            if len(taken) < len(names) and not self._matters(joined(names)):
+                break
+            why = self._why_not_again()
+            if why:
+                state = "not-applicable" if self._launched else "skipped"
+                row = {"op": ALL_REDUCE, "bytes": sizes[-1], "state": state, "reason": why, "seconds": []}
+                self._keep(row, joined(taken))
+                continue
+            self._log_to("without")  # what carries the data is told of the environment as it is
+            with taken_out(taken):
+                orders = {**self._orders(), "steps": [(ALL_REDUCE, size) for size in sizes]}
+                self._launch(orders, joined(taken))
+            self.suite.tell(f"{ALL_REDUCE} without {joined(taken)}")
+
+    def _why_not_again(self) -> str:
+        if self._launched:
+            return (
+                "ranks of your own launch keep its environment: run envdoctor bench --suite collectives on one host "
+                "without a launcher, or launch again without the variable"
+            )
+        return NO_TIME if self.suite.deadline.left < _AGAIN else ""
+
+    def _matters(self, without: str) -> bool:
+        """Tell whether some all-reduce was faster without these variables."""
+        found = [each for each in self.suite.measured if each.name == ALL_REDUCE and each.seconds]
+        plain = {each.config["bytes"]: _median(each) for each in found if WITHOUT not in each.config}
+        return any(
+            plain.get(each.config["bytes"], 0.0) >= _MATTERS * _median(each)
+            for each in found
+            if each.config.get(WITHOUT) == without
+        )
 
     def _join(self) -> None:
         """Be one of the ranks that the user has launched."""
@@ -141,10 +193,10 @@ class Collectives:
             exchange(torch, device, orders, report)
         torch.distributed.destroy_process_group()
 
-    def _launch(self) -> None:
+    def _launch(self, orders: Dict[str, Any], without: str = "") -> None:
         """Start the ranks by torchrun and read what the first one wrote down."""
-        out = os.path.join(self._folder, "rows")
-        orders = {**self._orders(), "out": out, "probes": _home()}
+        out = os.path.join(self._folder, f"rows.{without}")
+        orders = {**orders, "out": out, "probes": _home()}
         os.environ[ORDERS] = json.dumps(orders)
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ranks.py")
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all of them are here
@@ -155,13 +207,17 @@ class Collectives:
         ran = self._context.run([*launcher, script], self.suite.deadline.left + _START)
         rows = _rows(out)
         for row in rows:
-            self._keep(row)
+            self._keep(row, without)
         if ran.exit_code != 0:
             end = "did not end in time" if ran.exit_code is None else f"ended with {ran.exit_code}"
             reason = f"the ranks {end}: {ran.stderr.strip()[-1500:]}"
-            config = {"op": "", "bytes": "", "ranks": str(self._ranks)}
+            config = {"op": "", "bytes": "", "ranks": str(self._ranks), **({WITHOUT: without} if without else {})}
             failed = Measured("collective", "collectives", config, "fp32", "failed", reason)
             self.suite.measured.append(failed)
+
+
+def _median(found: Measured) -> float:
+    return quartiles(found.seconds)[1]
 
 
 def _home() -> str:
@@ -180,9 +236,11 @@ def _rows(path: str) -> Tuple[Dict[str, Any], ...]:
     return tuple(json.loads(line) for line in lines)
 
 
-def measured_of(row: Dict[str, Any], ranks: int, place: Place) -> Measured:
+def measured_of(row: Dict[str, Any], ranks: int, place: Place, without: str = "") -> Measured:
     """Make a row of the exchange into a measurement: its work is S bytes, as nccl-tests counts it."""
     config = {"op": row["op"], "bytes": str(row["bytes"]), "ranks": str(ranks)}
+    if without:
+        config[WITHOUT] = without
     return Measured(
         row["op"], "collectives", config, "fp32", row["state"], row["reason"], tuple(row["seconds"]),
         work=float(row["bytes"]), work_unit="byte", correct=row.get("correct"),
