@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from envdoctor_probes.bench import bert, flops, llama, vit
+from envdoctor_probes.bench.counted import attends, count
 from envdoctor_probes.bench.recipes import FROM_LIBRARIES, Recipe, find
 from envdoctor_probes.bench.training import Settings, Step, why_not
 from envdoctor_probes.bench.wanted import Wanted
@@ -226,6 +228,80 @@ def test_what_a_model_does_not_have_is_said() -> None:
         cpu(), block, Settings(checkpointing=True)
     )
     assert why_not(cpu(), block, Settings(channels_last=True)).startswith("llama_block takes no images")
+
+
+def in_groups() -> Recipe:
+    """Give a model of a dense, a transposed and two grouped convolutions, as ConvNeXt and ResNeXt have them."""
+    import torch
+
+    def make() -> Any:
+        return torch.nn.Sequential(
+            torch.nn.Conv2d(3, 16, 4, 4), torch.nn.Conv2d(16, 16, 7, padding=3, groups=16),
+            torch.nn.Conv2d(16, 32, 3, stride=2, groups=4), torch.nn.ConvTranspose2d(32, 8, 2, 2),
+            torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+        )  # fmt: skip
+
+    return Recipe(
+        "grouped", "yours", make, lambda batch: ((torch.randn(batch, 3, 32, 32),), torch.zeros(batch).long()),
+        torch.nn.functional.cross_entropy, layout=True,
+    )  # fmt: skip
+
+
+def test_convolutions_in_groups_are_counted_for_what_they_compute() -> None:
+    """Twice the forward pass, less the gradient of the images that nobody wants: torch's own count is far above."""
+    import torch
+
+    recipe = in_groups()
+    forward, train, why = count(torch, recipe, recipe.make())
+    first = 2 * 8 * 8 * 16 * 3 * 4 * 4
+    assert "" == why
+    assert forward == first + 2 * 8 * 8 * 16 * 49 + 2 * 3 * 3 * 32 * 4 * 9 + 2 * 3 * 3 * 32 * 8 * 4
+    assert train == 3 * forward - first
+
+
+# Parameters as the libraries publish them; FLOPs as torch counts them, less what it counts twice for groups.
+FROM_ELSEWHERE = {
+    "resnet50": (25_557_032, 8_178_368_512, 24_299_077_632),
+    "swin_t": (28_288_354, 8_981_133_312, 26_914_498_560),
+    "convnext_t": (28_589_128, 8_911_062_528, 26_704_286_208),
+}
+
+
+@pytest.mark.parametrize("name", FROM_ELSEWHERE)
+def test_a_librarys_model_has_the_published_size(name: str) -> None:
+    """Where torchvision or timm is here: its parameters, and FLOPs to the last digit."""
+    import torch
+
+    try:
+        recipe = find(torch, name, on_gpu=False)
+    except NotThere as why:
+        pytest.skip(str(why))
+    model = recipe.make()
+    found = sum(each.numel() for each in model.parameters()), *count(torch, recipe, model)[:2]
+    assert FROM_ELSEWHERE[name] == found
+
+
+def test_only_a_model_that_calls_torchs_attention_has_a_row_for_it() -> None:
+    """Convolutions have none; our own blocks, torch's MultiheadAttention and a direct call do."""
+    import torch
+
+    class Direct(torch.nn.Module):
+        def forward(self, images: Any) -> Any:
+            return torch.nn.functional.scaled_dot_product_attention(images, images, images)
+
+    class Layer(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.MultiheadAttention(32, 2)
+
+        def forward(self, images: Any) -> Any:
+            return self.layer(images[:, 0], images[:, 0], images[:, 0])[0]
+
+    recipe = in_groups()
+    assert [False, True, True] == [
+        attends(torch, dataclasses.replace(recipe, make=make)) for make in (recipe.make, Direct, Layer)
+    ]
+    assert attends(torch, tiny())
 
 
 # The user's own

@@ -11,6 +11,7 @@ from typing import Dict, List, Optional, Tuple
 
 from envdoctor.facts.bench import BenchLadder, LadderRow, LargestBatch, Measured
 from envdoctor.probe import Context, probe
+from envdoctor_probes.bench.counted import attends
 from envdoctor_probes.bench.largest import largest_batches
 from envdoctor_probes.bench.model import step_work
 from envdoctor_probes.bench.place import Place, choose
@@ -152,6 +153,8 @@ class Ladder:
     def _refused(self, rung: Rung, settings: Settings) -> Optional[Tuple[str, str]]:
         """Say what cannot be had here, and refuse to begin to compile when it would not come to an end."""
         why = why_not(self._place, self._recipe, settings)
+        if not why and rung.step == "math-attention" and not attends(self._place.torch, self._recipe):
+            why = f"{self._recipe.name} never calls scaled_dot_product_attention"
         if why:
             return "not-applicable", why
         needs, left = _COLD_SECONDS[self._place.kind], self.suite.deadline.left

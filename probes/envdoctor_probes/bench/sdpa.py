@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 from envdoctor.facts.kernels import AttentionChoice
 from envdoctor_probes.bench.suite import NotApplicable, words
 
-__all__ = ["BACKENDS", "choice", "only"]
+__all__ = ["BACKENDS", "called_by", "choice", "only"]
 
 # Our name, torch.nn.attention.SDPBackend's name and number, the switch and the question of torch.backends.cuda.
 BACKENDS: Tuple[Tuple[str, str, int, str, str], ...] = (
@@ -18,6 +18,7 @@ BACKENDS: Tuple[Tuple[str, str, int, str, str], ...] = (
     ("cudnn", "CUDNN_ATTENTION", 3, "", "can_use_cudnn_attention"),
     ("math", "MATH", 0, "enable_math", ""),
 )
+_CALLS = ("scaled_dot_product_attention", "multi_head_attention_forward")  # the second calls the first
 GPU_ONLY = ("efficient", "cudnn")
 _MOST_REASONS = 6
 
@@ -113,3 +114,19 @@ def _parameters(kind: Any, query: Any) -> Any:
 def _first_sentence(message: str) -> str:
     """Leave out where in torch's source a warning was raised."""
     return message.partition(" (Triggered internally")[0].strip()
+
+
+def called_by(torch: Any, run: Callable[[], Any]) -> Optional[bool]:
+    """Tell whether something calls ``scaled_dot_product_attention``; None where it cannot be watched."""
+    if not hasattr(torch.overrides, "TorchFunctionMode"):  # since torch 1.13
+        return None
+    seen: List[str] = []
+
+    def noted(_self: Any, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        seen.append(getattr(func, "__name__", ""))
+        return func(*args, **(kwargs or {}))
+
+    watch: Any = type("Watch", (torch.overrides.TorchFunctionMode,), {"__torch_function__": noted})
+    with watch():
+        run()
+    return any(each in _CALLS for each in seen)
