@@ -9,11 +9,12 @@ from __future__ import annotations
 import datetime as dt
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envdoctor import requirements
+from envdoctor.facts.dataclass import dataclass
 from envdoctor.facts.required import Required
 from envdoctor.nearest import unknown
 from envdoctor.plan import LEVELS

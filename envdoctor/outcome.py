@@ -5,8 +5,10 @@ Absent is not Failed, and neither is healthy. Each carries its reason, and all o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar, Dict, Union
+
+from envdoctor.facts.dataclass import dataclass
 
 
 @dataclass(frozen=True)

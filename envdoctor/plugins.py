@@ -8,10 +8,11 @@ Distributions are read one at a time, so that a broken one becomes a line of ``P
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from envdoctor.facts.dataclass import dataclass
 from envdoctor.plan import BUILT_IN, LEVELS, Planned
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
 from envdoctor.facts import Fact, key_of, why_unknown
+from envdoctor.facts.dataclass import dataclass
 from envdoctor.finding import Finding, Severity
 
 RuleBody = Callable[..., Iterator[Finding]]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,13 +13,12 @@ if TYPE_CHECKING:
     from envdoctor.rule import Rule
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True):
     """Which rules run. ``only`` and ``skip`` hold ids or groups; ``ignore`` maps an id to who ignores it and why."""
 
     only: frozenset[str] = frozenset()
     skip: frozenset[str] = frozenset()
-    ignore: Mapping[str, Ignored] = field(default_factory=dict)
+    ignore: Mapping[str, Ignored] = msgspec.field(default_factory=dict)
 
     def reason_to_skip(self, rule: Rule) -> str | None:
         """Say why ``rule`` does not run, or None when it does."""

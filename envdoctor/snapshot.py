@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, TypeVar
 
 import msgspec
 
 from envdoctor import __version__
 from envdoctor.facts import Fact, key_of
+from envdoctor.facts.dataclass import dataclass
 from envdoctor.facts.drift import Drift
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, DriverFiles, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus

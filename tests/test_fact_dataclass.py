@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -57,9 +57,28 @@ def test_compared_shown_and_replaced_alike() -> None:
 
 def test_frozen_and_hashed_by_value() -> None:
     """Nothing can be assigned, and equal objects of hashable fields have equal hashes."""
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to field 'a'"):
         OURS(1).a = 2
+    with pytest.raises(dataclasses.FrozenInstanceError, match="cannot delete field 'a'"):
+        del OURS(1).a
     assert hash(OURS(1, "y", ())) == hash(OURS(1, "y", ()))
+
+
+def test_a_class_below_one_of_ours_is_frozen_too() -> None:
+    """One of ours inherits from one of ours; a standard one below it that is not frozen is refused, as ever."""
+
+    @dataclass(frozen=True)
+    class More(OURS):  # type: ignore[misc,valid-type]
+        """Something more, and something that all have in common."""
+
+        kind: ClassVar[str] = "more"
+        d: int = 4
+
+    assert ((1, "x", [], 4), "more") == (dataclasses.astuple(More(1)), More(1).kind)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        More(1).d = 5
+    with pytest.raises(TypeError, match="non-frozen"):
+        dataclasses.dataclass(type("Loose", (OURS,), {}))
 
 
 def test_decoded_object_is_equal_to_one_that_was_made() -> None:

@@ -30,7 +30,7 @@ ARROWS: dict[str, set[str] | None] = {
     "__main__": {"cli"},
     "cli": ANY,
     "facts": set(),
-    "outcome": set(),
+    "outcome": {"facts"},  # its quick dataclass decorator alone
     "probe": {"facts"},
     "child": {"facts", "outcome", "probe"},
     "envdoctor_probes": {"facts", "probe", "outcome"},

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from envdoctor.knowledge import GATHERED, rows
 
@@ -40,8 +41,7 @@ def at_least(have: Version, floor: Version) -> bool | None:
     return have >= floor
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(msgspec.Struct, frozen=True):
     """One CUDA toolkit release: the driver it shipped with, and the floor of its major's minor-version compatibility.
 
     The ``*_text`` fields keep the version as the vendor writes it.
@@ -53,8 +53,7 @@ class Release:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(msgspec.Struct, frozen=True):
     """One driver branch on one operating system. ``kind``: PB production, NFB new feature, LTSB long term."""
 
     number: int
@@ -69,8 +68,7 @@ class Branch:
         return self.eol > GATHERED
 
 
-@dataclass(frozen=True, slots=True)
-class Compat:
+class Compat(msgspec.Struct, frozen=True):
     """One cuda-compat package on one driver branch.
 
     ``status``: compatible, not_applicable (the branch supports this CUDA by itself) or not_compatible.
@@ -83,8 +81,7 @@ class Compat:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Floor:
+class Floor(msgspec.Struct, frozen=True):
     """The oldest driver that starts builds of one CUDA version, and by which rule."""
 
     driver: Version

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
+import msgspec
 from packaging.specifiers import SpecifierSet
 
 from envdoctor.knowledge import rows
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(msgspec.Struct, frozen=True):
     """One row as it stands: ``releases`` and ``torch`` in the project's own words, ``value`` what else it asks for."""
 
     package: str

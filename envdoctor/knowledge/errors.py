@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
+
+import msgspec
 
 WORDS = "words"  # the category of what people write themselves, as against what programs print
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """One message: how to know it, an example as the software prints it, its cause, and what confirms and fixes it.
 
     ``findings``: the ids that it is evidence for, the likeliest first; none where no environment is to blame.

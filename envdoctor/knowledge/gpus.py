@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from envdoctor.knowledge import cells, rows
 from envdoctor.knowledge.cuda import Version, numbers
@@ -32,8 +33,7 @@ LAST_BRANCH = {1: 340, 2: 390, 3: 470, 5: 580, 6: 580}
 VOLTA, LAST_BRANCH_OF_VOLTA = (7, 0), 580
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(msgspec.Struct, frozen=True):
     """Device code of a build: cubins (SASS) by capability, PTX by capability, and cubins bound to one GPU (sm_90a)."""
 
     cubins: tuple[Capability, ...] = ()
@@ -78,8 +78,7 @@ def has_ptx(code: Code, gpu: Capability) -> bool:
     return any(each <= gpu for each in code.ptx)
 
 
-@dataclass(frozen=True, slots=True)
-class Compiler:
+class Compiler(msgspec.Struct, frozen=True):
     """One release of CUDA's compiler: the oldest and the newest GPU that it makes code for."""
 
     cuda: Version
@@ -88,8 +87,7 @@ class Compiler:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(msgspec.Struct, frozen=True):
     """GPUs of one compute capability, by their full names."""
 
     compute_capability: str

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+
+import msgspec
 
 from envdoctor.knowledge import cells, rows
 from envdoctor.knowledge.cuda import Version, numbers
 from envdoctor.knowledge.gpus import Capability, capability
 
 
-@dataclass(frozen=True, slots=True)
-class Cudnn:
+class Cudnn(msgspec.Struct, frozen=True):
     """One release of cuDNN for one CUDA major; ``oldest_gpu`` and ``driver`` None where they are not documented."""
 
     version: Version
@@ -24,8 +24,7 @@ class Cudnn:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Nccl:
+class Nccl(msgspec.Struct, frozen=True):
     """One release of NCCL (``version`` None: what holds for any), the day of its tag, and what is known of it."""
 
     version: Version | None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+
+import msgspec
 
 from envdoctor.knowledge import rows
 from envdoctor.knowledge.cuda import Version, cuda_minor, dotted, level_suffices, numbers, starts
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(msgspec.Struct, frozen=True):
     """One tag: ``25.01-py3``. An empty string means "not found"."""
 
     tag: str

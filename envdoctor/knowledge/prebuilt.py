@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
+import msgspec
 from packaging.version import InvalidVersion, Version
 
 from envdoctor.knowledge import cells, rows
 from envdoctor.knowledge.torch import numbers
 
 
-@dataclass(frozen=True, slots=True)
-class Prebuilt:
+class Prebuilt(msgspec.Struct, frozen=True):
     """One release of a package: the minors of torch, the majors of CUDA and the Pythons that it has wheels for."""
 
     package: str

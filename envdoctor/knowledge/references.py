@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import re
 import statistics
-from dataclasses import dataclass
+
+import msgspec
 
 from envdoctor.knowledge import rows
 
@@ -34,8 +35,7 @@ PCIE_SOURCE = (
 FULL_WIDTH = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One published figure: ``kind`` is measured, threshold (what a vendor's test fails below) or model."""
 
     gpu: str
@@ -63,8 +63,7 @@ class Row:
         return self.kind == THRESHOLD and NO_FLOOR not in self.notes
 
 
-@dataclass(frozen=True, slots=True)
-class Typical:
+class Typical(msgspec.Struct, frozen=True):
     """What comparable rows agree on: their median, from how many, and where the nearest to it was published."""
 
     value: float

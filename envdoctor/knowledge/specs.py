@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from envdoctor.knowledge import rows
 from envdoctor.knowledge.gpus import capability
@@ -44,8 +45,7 @@ SMALLEST_SHARE, LARGEST_SHARE = 0.84, 1.06  # of the nominal memory: ECC takes 1
 MIB_PER_GB = 1024.0
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
+class Spec(msgspec.Struct, frozen=True):
     """One GPU model. Peaks in TFLOPS by precision, dense, at FP32 accumulate; bandwidths in GB/s; None: not found.
 
     ``nvlink_gbs`` counts both directions, as data sheets do. ``basis``: vendor, computed (SMs x clock x rate) or
@@ -68,7 +68,7 @@ class Spec:
     power_limited: bool
     basis: str
     source: str
-    fp16_accumulate_peaks: Mapping[str, float] = field(default_factory=dict)
+    fp16_accumulate_peaks: Mapping[str, float] = msgspec.field(default_factory=dict)
 
     def flop_per_clock(self, precision: str) -> float | None:
         """Give the operations that one SM does in one clock; None where it is not known.
@@ -88,8 +88,7 @@ class Spec:
         return self.fp16_flop_per_clock * round(wanted / fp16) if fp16 and wanted else None
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(msgspec.Struct, frozen=True):
     """The row for a device, or why there is none."""
 
     spec: Spec | None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+
+import msgspec
 
 from envdoctor.knowledge import rows
 from envdoctor.knowledge.cuda import Version, cuda_minor, numbers
 from envdoctor.knowledge.gpus import Capability, capability
 
 
-@dataclass(frozen=True, slots=True)
-class NcclFloor:
+class NcclFloor(msgspec.Struct, frozen=True):
     """The first NCCL that serves a GPU generation, and what happens with an older one, in words."""
 
     gpu: Capability
@@ -20,8 +20,7 @@ class NcclFloor:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class HostCompiler:
+class HostCompiler(msgspec.Struct, frozen=True):
     """The newest major of gcc that nvcc, or torch before it, accepts for one CUDA release."""
 
     cuda: Version

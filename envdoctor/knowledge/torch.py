@@ -6,8 +6,8 @@ A wheel's own requirements come before any row here; the rows answer where the m
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
+import msgspec
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
@@ -21,8 +21,7 @@ Python = tuple[int, ...]
 PAIRING_KINDS = frozenset({"exact_pin", "range", "compatible_release", "documented_pair", "none"})
 
 
-@dataclass(frozen=True, slots=True)
-class TorchRelease:
+class TorchRelease(msgspec.Struct, frozen=True):
     """One release: the Pythons it has wheels for, its CUDA variants, and what it was published with.
 
     ``variants`` is the official matrix, ``extra_variants`` lie on the index outside of it, ``triton`` is a specifier.
@@ -44,8 +43,7 @@ class TorchRelease:
         return self.python_min <= python[:2] <= self.python_max
 
 
-@dataclass(frozen=True, slots=True)
-class TorchWheelCode:
+class TorchWheelCode(msgspec.Struct, frozen=True):
     """The device code of the wheels of one minor, CUDA variant and set of platforms."""
 
     torch: tuple[int, ...]
@@ -61,8 +59,7 @@ class TorchWheelCode:
         return found is not None and has_cubin(self.code, found, cuda_of(self.variant))
 
 
-@dataclass(frozen=True, slots=True)
-class Pairing:
+class Pairing(msgspec.Struct, frozen=True):
     """Which torch one version of a companion wants; ``torch`` None: it declares none and runs with any."""
 
     package: str
@@ -116,8 +113,7 @@ def release(version: Version) -> TorchRelease | None:
     return next((each for each in releases() if each.version == wanted), None)
 
 
-@dataclass(frozen=True, slots=True)
-class EarlyMinor:
+class EarlyMinor(msgspec.Struct, frozen=True):
     """A minor of torch (or one release of it) before the table of releases: its CUDAs, and the GPUs it has code for.
 
     ``least``: the lowest compute capability; ``without``: those above it that the binaries leave out.

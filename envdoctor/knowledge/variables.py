@@ -8,9 +8,9 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from packaging.specifiers import SpecifierSet
 
 from envdoctor.knowledge import DATA, is_unsourced, rows
@@ -37,8 +37,7 @@ NOT_TORCHS = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(msgspec.Struct, frozen=True):
     """One entry: when a variable's value is worth a word, and which; ``None`` and empty parts do not restrict.
 
     ``report`` is one of ``REPORTS``, or empty where a rule of its own or nobody reads the entry. ``where`` names what
@@ -82,8 +81,7 @@ class Setting:
 OFF = frozenset({"0", "false", "off", "no"})
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(msgspec.Struct, frozen=True):
     """One name that a library reads: the first and the last release it was found in.
 
     ``first`` None: in the oldest that was read already. ``last`` None: in the newest too. ``is_number``: read as one.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+
+import msgspec
 
 from envdoctor.knowledge import rows
 
@@ -20,8 +21,7 @@ ACTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Xid:
+class Xid(msgspec.Struct, frozen=True):
     """One code: ``action`` in NVIDIA's vocabulary, ``training_relevant`` by this project's own selection."""
 
     code: int

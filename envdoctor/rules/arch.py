@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+import msgspec
 from packaging.version import InvalidVersion
 from packaging.version import Version as Release
 
@@ -43,8 +43,7 @@ TURING, CUDA_WITH_TURING_LIBRARIES = (7, 5), (10, 0)  # pytorch/pytorch#21819 an
 MIXED = 2
 
 
-@dataclass(frozen=True)
-class Built:
+class Built(msgspec.Struct, frozen=True):
     """The device code of the installed build, and what shows it. ``from_table``: not read in this build itself.
 
     ``candidates``: where the release is not known, the code of every published wheel of this CUDA variant.

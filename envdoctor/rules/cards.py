@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from envdoctor.facts.driver import CudaDriver, NvidiaSmi
 from envdoctor.facts.torch import TorchCuda
@@ -10,8 +10,7 @@ from envdoctor.finding import Evidence, see
 from envdoctor.knowledge.gpus import capability_of
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(msgspec.Struct, frozen=True):
     """One GPU model: its name, its compute capability (None: not known), how many, and who said so."""
 
     name: str

@@ -6,8 +6,9 @@ The table of variables names these circumstances; each is a function of the fact
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from envdoctor.facts.driver import CudaDriver, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
@@ -23,8 +24,7 @@ from envdoctor.rules.rdma import is_active, name_ports
 from envdoctor.rules.visibility import visible_gpus
 
 
-@dataclass(frozen=True, slots=True)
-class Around:
+class Around(msgspec.Struct, frozen=True):
     """The facts that tell what surrounds a setting, each of which may be missing."""
 
     environment: Environment | None = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+import msgspec
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
@@ -35,8 +36,7 @@ COMPILED = re.compile(
 JUDGED_ELSEWHERE = {"torch", "torchvision", "torchaudio", "xformers", "torchao"}
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
+class Built(msgspec.Struct, frozen=True):
     """What a compiled package was made for: a specifier of torch, in words, and where that was read."""
 
     torch: SpecifierSet

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from envdoctor.facts.bench import BenchAttention, BenchClocks, BenchDevice, BenchGemm, BenchLadder
 from envdoctor.finding import Evidence, see
@@ -11,8 +11,7 @@ NOTICEABLE = 1.05
 FUSED = frozenset({"flash", "efficient", "cudnn"})
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True):
     """A measured difference: how many times as long something takes, what that is, and where it was measured."""
 
     factor: float

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import msgspec
 
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, DriverFiles, KernelModule, NvidiaSmi
 from envdoctor.facts.host import Host
@@ -13,8 +15,7 @@ from envdoctor.rules.answers import COMPAT_NOT_SUPPORTED, SYSTEM_DRIVER_MISMATCH
 from envdoctor.rules.presence import seen_working, windows_driver
 
 
-@dataclass(frozen=True)
-class Driver:
+class Driver(msgspec.Struct, frozen=True):
     """Everything that speaks about the driver in one hand: the facts a rule was given, each of which may be missing."""
 
     asked: CudaDriver | None = None
@@ -32,8 +33,7 @@ class Driver:
         return "windows" if windows_driver(self.host) else "linux"
 
 
-@dataclass(frozen=True)
-class Support:
+class Support(msgspec.Struct, frozen=True):
     """Whether the driver starts a build (None: not known), the level where it is known, and what shows it."""
 
     starts: bool | None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
@@ -27,8 +28,7 @@ ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 HOPPER = (9, 0)
 
 
-@dataclass(frozen=True)
-class Feature:
+class Feature(msgspec.Struct, frozen=True):
     """A feature that is in use or would be, the CUDA level of the driver that it needs, and what is lost without."""
 
     subject: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from envdoctor.facts.torch import TorchBuild
 from envdoctor.knowledge.cuda import Version, cuda_minor, dotted, numbers
@@ -15,8 +16,7 @@ _CUDNN = re.compile(r"(?:^|[/_-])cudnn[/_-]?v?(\d{1,2}(?:\.\d{1,3}){0,3})?", re.
 _BY_TORCH = re.compile(r"(?:site|dist)-packages|/nvidia/lib")  # beside torch, or where NVIDIA's images mount the driver
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """One directory: ``what`` is cuda or cudnn, ``version`` what its name says, None where it says none."""
 
     path: str

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+import msgspec
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
@@ -20,8 +20,7 @@ from envdoctor.rule import Unknown
 from envdoctor.rules.nccl import nccl_version
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(msgspec.Struct, frozen=True):
     """One setting. ``file`` is empty for a variable; ``hidden``: its value was taken out, and is not to be judged."""
 
     name: str
@@ -83,8 +82,7 @@ def in_force(environment: Environment, toolkit: Toolkit | None) -> tuple[Given, 
     return (*told, *(each for each in file_lines(toolkit) if each.name not in names))
 
 
-@dataclass(frozen=True, slots=True)
-class Releases:
+class Releases(msgspec.Struct, frozen=True):
     """The releases of torch and NCCL here, as far as they are known, and what shows them."""
 
     torch: Version | None = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+import msgspec
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
@@ -117,8 +118,7 @@ def _installed(packages: Packages, name: str) -> Distribution:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Wrong:
+class Wrong(msgspec.Struct, frozen=True):
     """What speaks against a companion. ``wants``: the torch it was made for; None when only its CUDA is wrong."""
 
     wants: SpecifierSet | None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from envdoctor.finding import Evidence, see
 from envdoctor.knowledge.gpus import capability, capability_of
@@ -27,8 +28,7 @@ CAUSES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(msgspec.Struct, frozen=True):
     """One GPU that a program here sees; None where a value is not known."""
 
     name: str

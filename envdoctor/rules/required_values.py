@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes
@@ -18,8 +18,7 @@ from envdoctor.requirements import conditions
 from envdoctor.rule import Unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Around:
+class Around(msgspec.Struct, frozen=True):
     """Everything that a requirement can be held against; None where it was not found out."""
 
     run: ProbeRun
@@ -48,8 +47,7 @@ class Around:
         raise Unknown(f"probe {probe} {end.outcome}: {end.reason}" if end.outcome else f"{probe} was not collected")
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """One requirement held against the machine: ``said`` is the title of the finding when it is not ``met``."""
 
     met: bool
@@ -57,7 +55,7 @@ class Held:
     evidence: tuple[Evidence, ...] = ()
     fixes: tuple[Fix, ...] = ()
     causes: tuple[str, ...] = ()
-    detail: str = field(default="")
+    detail: str = ""
 
 
 def spoken(wanted: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 from envdoctor.facts.packages import Packages
 from envdoctor.facts.text import ErrorText, Words
@@ -17,8 +18,7 @@ BEFORE, QUOTED = 80, 300
 NO_PACKAGES = Packages()  # what a fix is built from where a text names none: pip, and a Python called python
 
 
-@dataclass(frozen=True)
-class Heard:
+class Heard(msgspec.Struct, frozen=True):
     """A message in a line of the text."""
 
     message: Message

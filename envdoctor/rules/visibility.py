@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
@@ -21,8 +22,7 @@ UUID = re.compile(r"GPU-.|MIG-.")  # a prefix is enough for CUDA; which GPU it n
 NUMBER = re.compile(r"[+-]?\d+")
 
 
-@dataclass(frozen=True)
-class Mask:
+class Mask(msgspec.Struct, frozen=True):
     """What CUDA makes of a value: the entries it takes, and what is wrong with the first that it does not."""
 
     taken: tuple[str, ...]

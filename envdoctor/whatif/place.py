@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -23,8 +23,7 @@ PLATFORMS = {"Linux": "linux", "Windows": "win32", "Darwin": "darwin"}
 NEWEST = 20  # of the minors of Python 3 that a range is tried on
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where it would be installed. ``python`` None: which one is not known, for the reason in ``why``."""
 
     python: str | None

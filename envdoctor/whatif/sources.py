@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 from packaging.version import Version
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ FIRST_CUDA_ON_ARM = Version("2.11")
 ARM_SOURCE = "whose wheels for aarch64 ask for no CUDA up to 2.10"
 
 
-@dataclass(frozen=True)
-class Index:
+class Index(msgspec.Struct, frozen=True):
     """Where a requirement comes from. ``variant`` empty: PyPI, or an index whose address names none.
 
     ``instead``: in the place of PyPI, not beside it. ``known``: whether it is known what is there.

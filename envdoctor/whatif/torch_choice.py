@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
@@ -27,8 +27,7 @@ BRING_TORCH = frozenset({
 _OF_WHEEL = re.compile(r"/torch-(\d[\w.]{0,40}(?:(?:%2B|\+)[\w.]{1,40})?)-cp")
 
 
-@dataclass(frozen=True)
-class Chosen:
+class Chosen(msgspec.Struct, frozen=True):
     """A torch that would be there. ``version`` carries its tag where one is known; ``told``: where each was read."""
 
     version: str
@@ -40,23 +39,21 @@ class Chosen:
     remarks: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """What became of the question: a torch, or what lacks; both None where torch is not asked for."""
 
     chosen: Chosen | None = None
     lacking: Unresolved | None = None
 
 
-@dataclass(frozen=True)
-class _Asked:
+class _Asked(msgspec.Struct, frozen=True):
     """What is asked for, put together from all rows."""
 
     specifier: SpecifierSet
     words: str
     source: str
     row: Requirement
-    remarks: tuple[str, ...] = field(default=())
+    remarks: tuple[str, ...] = ()
 
 
 def choose(rows: tuple[Requirement, ...], wanted: Wanted, place: Place) -> Choice:
