@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
@@ -97,6 +96,8 @@ def whole(track: ClockTrack | None) -> Window:
 
 
 def _sum_up(track: ClockTrack, places: Sequence[int]) -> Window:
+    import statistics
+
     sm = _values(track.sm_mhz, places)
     watts, heat = _values(track.power_watts, places), _values(track.temperature_celsius, places)
     return Window(
@@ -122,6 +123,8 @@ def _values(column: Sequence[N | None], places: Sequence[int]) -> list[N]:
 
 def _unsteady(sm: list[int]) -> bool:
     """Tell whether the clock moved: most looks lie further apart than a governor's usual step."""
+    import statistics
+
     if len(sm) < 2:
         return False
     ordered = sorted(sm)

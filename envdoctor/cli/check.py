@@ -81,17 +81,21 @@ def _several(given: dict[str, Any], settled: Settings, catalogue: Catalogue) -> 
 
 def judge(snapshot: Snapshot, settled: Settings, catalogue: Catalogue) -> Report:
     """Examine a snapshot, and say beside the findings what the reader must know of the run itself."""
-    from envdoctor import whatif
     from envdoctor.diagnose import examine
-    from envdoctor.facts.text import Pasted
+    from envdoctor.facts.text import Pasted, Wanted
     from envdoctor.snapshot import with_fact
 
     if settled.require.needs:
         snapshot = with_fact(snapshot, settled.require)
     if settled.against:
         snapshot = with_fact(snapshot, settled.against.drift(snapshot))
-    snapshot = whatif.project(snapshot)
-    report = whatif.reworded(examine(snapshot, catalogue.rules, settled.selection))
+    wanted = snapshot.get(Wanted)
+    if wanted:
+        from envdoctor import whatif
+
+        snapshot = whatif.project(snapshot)
+    report = examine(snapshot, catalogue.rules, settled.selection)
+    report = whatif.reworded(report) if wanted else report
     nothing = all(settled.selection.reason_to_skip(rule) for rule in catalogue.rules)
     pasted = snapshot.get(Pasted)
     notes = (*report.notes, *(pasted.remarks if pasted else ()), *settled.notes, *([EMPTY] if nothing else []))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from importlib.resources import files
 from typing import Any
 
 import msgspec
+
+from envdoctor.knowledge import DATA
 
 WORDS = "words"  # the category of what people write themselves, as against what programs print
 
@@ -42,7 +43,7 @@ def _table() -> dict[str, Any]:
         import tomllib
     else:
         import tomli as tomllib
-    return tomllib.loads(files(__package__).joinpath("data", "error_messages.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((DATA / "error_messages.toml").read_text(encoding="utf-8"))
 
 
 def _message(row: dict[str, Any]) -> Message:

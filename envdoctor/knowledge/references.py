@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import re
-import statistics
 
 import msgspec
 
@@ -121,6 +120,8 @@ def typical(gpu: str, measurement: str, precision: str = "", *, words: str = "",
 
     ``words``: a pattern that the row's configuration must match (a model's name, a size, ``default``).
     """
+    import statistics
+
     found = [each for each in _chosen(gpu, measurement, precision, words, gpus) if each.comparable]
     if not found:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -243,6 +242,8 @@ def gpu_slower_than_peers(device: BenchDevice, gemm: BenchGemm, clocks: BenchClo
     ## Sources
     https://github.com/NVIDIA/nvidia-resiliency-ext
     """
+    import statistics
+
     measured_gpu(device, clocks)
     cards = _by_card(gemm)
     if len(cards) < 2:
@@ -264,6 +265,8 @@ def _by_card(gemm: BenchGemm) -> dict[str, list[float]]:
 
 
 def _behind(gemm: BenchGemm, name: str, own: float, middle: float, cards: dict[str, list[float]]) -> Finding:
+    import statistics
+
     evidence: tuple[Evidence, ...] = tuple(
         see(gemm, "measured", f"product on {each}", amount(statistics.median(rates), "TFLOPS"))
         for each, rates in cards.items()

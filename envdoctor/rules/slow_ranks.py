@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -54,6 +53,8 @@ def _ranks(stage: Stage) -> Iterator[Finding]:
 
 def _usual(value: float, others: Sequence[float]) -> float | None:
     """Give what the others give, when this is slow against it and the gap is no noise; else None."""
+    import statistics
+
     if len(others) < FEW:
         return None
     usual = statistics.median(others)
@@ -100,6 +101,8 @@ def _odd(stage: Stage, rank: str, bad: Sequence[StageResult], pairs: Sequence[st
 
 
 def _link(stage: Stage, result: StageResult) -> Finding:
+    import statistics
+
     first, second = result.ranks.split("+")
     if result.state != "done":
         title = f"Ranks {first} and {second} cannot talk to each other: {_how(result)}"
