@@ -41,6 +41,20 @@ def two_by_hand(
         return made.end()
 
 
+def under_torchrun(hosts: Network, cwd: Path, script: str, ranks: int) -> dict[int, Ended]:
+    """Start torchrun on both hosts, so many ranks each; every rank runs the script."""
+    file = cwd / "rank.sh"
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+    options = ["--nnodes", "2", "--nproc-per-node", str(ranks), "--master-addr", "10.99.0.1", "--master-port", PORT]
+    with group() as made:
+        for number in (1, 2):
+            command = [sys.executable, "-m", "torch.distributed.run", *options, "--node-rank", str(number - 1)]
+            environ = clean(GLOO_SOCKET_IFNAME="eth0")
+            made.add(number, hosts.start(number, [*command, "--no-python", str(file)], environ, cwd))
+        return made.end()
+
+
 def unreachable(ended: Ended) -> dict[str, str]:
     """Give what is said of the meeting point: titles by subject, errors alone."""
     found = [each for each in ended.report["findings"] if each["id"] == "rank-unreachable"]
@@ -50,17 +64,8 @@ def unreachable(ended: Ended) -> dict[str, str]:
 @pytest.mark.real_torch
 def test_two_by_two_under_torchrun(hosts: Network, tmp_path: Path) -> None:
     """Two nodes with two ranks each: one report on the first node, ranks and nodes named, one exit code."""
-    script = tmp_path / "rank.sh"
     odd = '[ "$RANK" = 3 ] && export NCCL_ALGO=Tree'
-    script.write_text(f"#!/bin/sh\n{odd}\nexec {' '.join((*FLEET, '--sync-timeout', '150', '--fail-on', 'warning'))}\n")
-    script.chmod(0o755)
-    options = ["--nnodes", "2", "--nproc-per-node", "2", "--master-addr", "10.99.0.1", "--master-port", PORT]
-    with group() as made:
-        for number in (1, 2):
-            command = [sys.executable, "-m", "torch.distributed.run", *options, "--node-rank", str(number - 1)]
-            environ = clean(GLOO_SOCKET_IFNAME="eth0")
-            made.add(number, hosts.start(number, [*command, "--no-python", str(script)], environ, tmp_path))
-        ended = made.end()
+    ended = under_torchrun(hosts, tmp_path, f"{odd}\nexec {' '.join(FLEET)} --sync-timeout 150 --fail-on warning", 2)
     report = ended[1].report
     assert (4, 2, "") == (report["members"], report["ranks"]["nodes"], ended[2].out)
     shares = {each["name"]: each["shares"] for each in report["differences"]}
@@ -150,6 +155,22 @@ def test_a_hole_for_large_packets(hosts: Network, tmp_path: Path) -> None:
     assert ("certain", "ip link set dev eth0 mtu 1400") == (
         finding["confidence"], finding["fixes"][0]["commands"][0]["shell"],
     )  # fmt: skip
+
+
+@pytest.mark.real_torch
+def test_a_hole_on_the_way_to_torchruns_own_store(hosts: Network, tmp_path: Path) -> None:
+    """The launcher's store takes small messages, and a report gets stuck: both hosts say so, without its whole time."""
+    if shutil.which("nft") is None:
+        pytest.skip("needs nftables")
+    hosts.one_packet_at_a_time()
+    hosts.drop(1, "iifname", "eth0", "ip", "length", ">", "1400")
+    under_torchrun(hosts, tmp_path, f"{' '.join(FLEET)} --sync-timeout 150 > {tmp_path}/$RANK", 1)
+    first, second = (Ended(1, (tmp_path / rank).read_text(), "") for rank in ("0", "1"))
+    assert "no large message gets through (MTU 1500)" in unreachable(second)["mtu"]
+    (silent,) = first.report["ranks"]["silent"]
+    assert ("1", "cannot-join", "node2") == (silent["ranks"], silent["state"], silent["nodes"])
+    assert "no large message gets through" in silent["last"]
+    assert first.report["ranks"]["waited_seconds"] < 150
 
 
 def test_the_wrong_interface(hosts: Network, tmp_path: Path) -> None:

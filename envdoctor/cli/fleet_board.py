@@ -111,7 +111,11 @@ class StoreOrBoard:
         if self.in_a_hurry and not self.refused:
             with contextlib.suppress(BoardError):
                 self.beside.put(key, data)
-        (self.beside if self.refused else self.store).put(key, data)
+        try:
+            (self.beside if self.refused else self.store).put(key, data)
+        except StuckError as error:  # it stays in the store's connection: whatever is said now has to go another way
+            self.refused = str(error)
+            raise
 
     def look(self, keys: Iterable[str]) -> Mapping[str, bytes]:
         """Give the notices that are there."""
