@@ -159,7 +159,7 @@ class ProbeLine:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that one run found out about one target."""
+    """Everything that one run found out about one target. ``calm``: those of the notes that warn of nothing."""
 
     snapshot: Snapshot
     findings: tuple[Finding, ...]
@@ -168,6 +168,7 @@ class Report:
     verdict: Verdict
     interrupted: bool = False
     notes: tuple[str, ...] = field(default=())
+    calm: frozenset[str] = field(default=frozenset())
 
     @property
     def active(self) -> tuple[Finding, ...]:

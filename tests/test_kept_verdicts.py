@@ -25,6 +25,7 @@ from envdoctor.gate.kept import AS_ROOT, MOST_KEPT, Shelf, shelf
 from envdoctor.gate.memory import Memory
 from envdoctor.gate.recalled import Recalled, as_kept, recalled, worth_keeping
 from envdoctor.outcome import TimedOut
+from envdoctor.render import terminal
 from envdoctor.render.json import render as to_json
 from envdoctor.rules import RULES
 from envdoctor.snapshot import ProbeResult
@@ -63,6 +64,14 @@ def test_the_next_call_takes_the_kept_verdict(tmp_path: Path) -> None:
     assert any(note.startswith("verdict of 2") for note in second.notes)
     assert first.snapshot.facts.keys() == second.snapshot.facts.keys()
     valid(to_json(second))
+
+
+def test_a_kept_verdict_warns_of_nothing(tmp_path: Path) -> None:
+    """That a verdict is an earlier one is worth knowing; on the terminal it does not look like something wrong."""
+    preflight(tmp_path / "kept")
+    shown = terminal.render(preflight(tmp_path / "kept")).splitlines()
+    (told,) = (each for each in shown if "nothing that it rests on has changed" in each)
+    assert "i verdict of " == told[:13]
 
 
 def test_a_fresh_process_takes_it_too(tmp_path: Path) -> None:
@@ -167,6 +176,34 @@ def test_the_machine_changes_it(path: str, text: str, monkeypatch: pytest.Monkey
     before, read = key(), fingerprint._text
     monkeypatch.setattr(fingerprint, "_text", lambda asked: text if asked == path else read(asked))
     assert before != key()
+
+
+def test_another_gpu_changes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A card that was swapped has another UUID; one that came has a directory of its own."""
+    entries, text = fingerprint._entries, fingerprint._text
+    monkeypatch.setattr(fingerprint, "_entries", lambda at: entries(str(tmp_path) if at.endswith("/gpus") else at))
+    card = tmp_path / "0000:17:00.0" / "information"
+    keys = [key()]
+    for uuid in ("GPU-1", "GPU-2"):
+        card.parent.mkdir(exist_ok=True)
+        card.write_text(f"GPU UUID: {uuid}\n")
+        keys.append(key())
+    assert (3, f"GPU UUID: {uuid}\n") == (len(set(keys)), text(str(card)))
+
+
+def test_another_doctor_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version, and a rule or table that somebody has edited, would judge otherwise."""
+    keys, real = [key()], fingerprint.size_and_time
+    edited = ("rules/limits.py", "knowledge/data/torch_releases.csv")
+    for name in edited:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                fingerprint, "size_and_time", lambda path, name=name: (1, 1) if path.endswith(name) else real(path)
+            )
+            keys.append(key())
+    monkeypatch.setattr(envdoctor, "__version__", "99.0")
+    keys.append(key())
+    assert 4 == len(set(keys))
 
 
 def test_a_configuration_file_changes_it() -> None:

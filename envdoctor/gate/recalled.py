@@ -97,7 +97,8 @@ def recalled(kept: dict[str, Any], facts: str, *, notes: tuple[str, ...] = ()) -
     verdict = Verdict.WARNINGS if Severity.WARNING in severities else Verdict.OK
     primary = next((each.key for each in findings if each.key == told["primary"]), None)
     every = tuple(filter(None, (*notes, *told["notes"], said, unasked)))
-    return Recalled(facts, findings, checks, primary, verdict, notes=every, cached=True)  # type: ignore[arg-type]
+    calm = frozenset((said, unasked))
+    return Recalled(facts, findings, checks, primary, verdict, notes=every, calm=calm, cached=True)  # type: ignore[arg-type]
 
 
 def _when(kept: float) -> str:

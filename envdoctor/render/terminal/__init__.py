@@ -48,6 +48,7 @@ def _warnings_first(report: Report, look: Look) -> Iterator[Line]:
     told += report.notes
     if not any(f.id == "plugin-broken" for f in report.findings):
         told += [f"A plug-in is broken: {each}" for each in report.snapshot.plugin_errors]
-    first = ((look.glyph("warning"), "warning"), (" ", ""))
     for each in told:
+        kind = "info" if each in report.calm else "warning"
+        first = ((look.glyph(kind), kind), (" ", ""))
         yield from paragraph(look.clean(each), look.width, first=first, indent=2)
