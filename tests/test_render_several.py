@@ -95,7 +95,17 @@ def test_the_worst_exit_code_counts() -> None:
 
 
 def test_formats_of_one_report_are_refused_for_several() -> None:
-    """Before anything is collected."""
+    """Before anything is collected, with the way that leads to that format."""
     done = here("check", "--via", "env", "--via", "env", "--format", "junit")
     assert (2, "", True) == (done.code, done.out, "'junit' holds one report" in done.err)
+    assert "envdoctor fleet DIR --format junit" in done.err
+
+
+@pytest.mark.parametrize("command", ["check", "snapshot", "diff", "baseline save", "bench"])
+def test_two_interpreters_are_refused_and_the_same_one_twice_is_one(command: str) -> None:
+    """Taking the last one in silence would judge another environment than somebody thinks."""
+    done = here(*command.split(), "--python", "/a/python", "--python", "/b/python")
+    assert (2, True) == (done.code, "--python names '/a/python' and '/b/python', expected one" in done.err)
+    again = here(*command.split(), "--python", "/a/python", "--python", "/a/python")
+    assert "expected one interpreter" not in again.err
     assert json.loads(write(several.plain(REPORTS[:1], side_by_side(REPORTS[:1]))))

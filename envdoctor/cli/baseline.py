@@ -9,7 +9,7 @@ import click
 
 from envdoctor.cli import against, check, collecting, delivering, exits, keeping, settings, streams
 from envdoctor.cli import catalogue as catalogues
-from envdoctor.cli.options import OneOf, Seconds, debug, via_option
+from envdoctor.cli.options import OneOf, Seconds, debug, python_option, via_option
 from envdoctor.plan import LEVELS
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def command() -> None:
 )
 @click.option("--keep", is_flag=True, help="Also keep it under today's date, for 'envdoctor diff --since'.")
 @click.option("--level", type=OneOf("level", LEVELS), help="How deep to look. [default: standard]")
-@click.option("--python", metavar="PATH", help="Save another interpreter's, in which envdoctor is not installed.")
+@python_option("Save another interpreter's, in which envdoctor is not installed.")
 @via_option
 @click.option("--from", "from_", multiple=True, metavar="FILE", help="Take a saved snapshot or a result of bench.")
 @click.option("--timeout", type=Seconds(), help="Limit of the whole run in seconds. [default: 120; quick 15]")

@@ -9,7 +9,7 @@ import click
 
 from envdoctor.cli import bench_options, bench_output, exits, interrupts, patients, settings
 from envdoctor.cli import catalogue as catalogues
-from envdoctor.cli.options import OneOf, Seconds, debug, report_options
+from envdoctor.cli.options import OneOf, Seconds, debug, python_option, report_options
 from envdoctor.config import FAIL_ON
 from envdoctor.plan import SUITES, bench, for_level
 
@@ -46,7 +46,7 @@ COUNT = click.IntRange(min=1)
     help="How much of the device's free memory may be used. [default: 0.8]",
 )
 @click.option("--ranks", type=COUNT, metavar="N", help="Processes for the collectives. [default: one a GPU]")
-@click.option("--python", metavar="PATH", help="Measure in another interpreter, in which envdoctor is not installed.")
+@python_option("Measure in another interpreter, in which envdoctor is not installed.")
 @click.option("-o", "--output", metavar="FILE", help="Also write the result as JSON (envdoctor.bench/1).")
 @click.option("--compare", metavar="FILE", help="Compare with an earlier result of envdoctor bench.")
 @click.option("--images", type=COUNT, metavar="N", help="Project: images in the data set. [default: 1281167]")

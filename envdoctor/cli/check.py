@@ -9,7 +9,7 @@ import click
 
 from envdoctor.cli import catalogue as catalogues
 from envdoctor.cli import collecting, delivering, exits, remembering, settings
-from envdoctor.cli.options import OneOf, Seconds, complete_ids, debug, report_options, via_option
+from envdoctor.cli.options import OneOf, Seconds, complete_ids, debug, python_option, report_options, via_option
 from envdoctor.config import FAIL_ON
 from envdoctor.plan import LEVELS
 
@@ -24,7 +24,7 @@ EMPTY = "the selection is empty: --only and --skip leave no rule to run"
 
 @click.command("check", short_help="Collect, examine, report.")
 @click.option("--level", type=OneOf("level", LEVELS), help="How deep to look. [default: standard]")
-@click.option("--python", metavar="PATH", help="Diagnose another interpreter, in which envdoctor is not installed.")
+@python_option("Diagnose another interpreter, in which envdoctor is not installed.")
 @via_option
 @click.option("--pid", type=click.IntRange(min=1), metavar="N", help="Diagnose a job that runs: what it has loaded.")
 @click.option(

@@ -9,7 +9,7 @@ import click
 
 from envdoctor.cli import catalogue as catalogues
 from envdoctor.cli import collecting, delivering, exits, saved, settings, streams
-from envdoctor.cli.options import SHOW, OneOf, Seconds, debug
+from envdoctor.cli.options import SHOW, OneOf, Seconds, debug, python_option
 from envdoctor.config import FAIL_ON
 from envdoctor.plan import LEVELS
 
@@ -31,7 +31,7 @@ NOT_COLLECTED = {"via": (), "from_": (), "root": None, "pid": None}
 @click.argument("after", metavar="[AFTER]", required=False)
 @click.option("--since", metavar="WHEN", help="Compare this machine now with what 'baseline save --keep' kept then.")
 @click.option("--level", type=OneOf("level", LEVELS), help="How deep to look now. [default: that of BEFORE]")
-@click.option("--python", metavar="PATH", help="Look now at another interpreter.")
+@python_option("Look now at another interpreter.")
 @click.option(
     "--fail-on", type=OneOf("severity", FAIL_ON), help="Exit 1 for new findings from here on. [default: error]"
 )

@@ -14,7 +14,7 @@ import click
 
 from envdoctor.cli import catalogue as catalogues
 from envdoctor.cli import check, collecting, exits, remembering, settings, streams
-from envdoctor.cli.options import OneOf, Seconds, complete_ids, debug
+from envdoctor.cli.options import OneOf, Seconds, complete_ids, debug, python_option
 from envdoctor.config import FAIL_ON
 from envdoctor.plan import LEVELS
 
@@ -30,7 +30,7 @@ _LINE = 1024
 
 @click.command("run", short_help="Check, then become a command.", context_settings={"allow_interspersed_args": False})
 @click.option("--level", type=OneOf("level", LEVELS), default="quick", help="How deep to look. [default: quick]")
-@click.option("--python", metavar="PATH", help="Diagnose this interpreter. [default: the one that the command runs]")
+@python_option("Diagnose this interpreter. [default: the one that the command runs]")
 @click.option("--require", multiple=True, metavar="NAME=VALUE", help="Require gpus=8, 'torch>=2.9', … Repeatable.")
 @click.option("--only", multiple=True, metavar="ID|GROUP", shell_complete=complete_ids, help="Run these rules alone.")
 @click.option("--skip", multiple=True, metavar="ID|GROUP", shell_complete=complete_ids, help="Leave these rules out.")

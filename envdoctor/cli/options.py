@@ -95,6 +95,23 @@ class Also(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2
 debug: Decorator = click.option(
     "--debug", is_flag=True, expose_value=False, help="Show a traceback when envdoctor itself fails."
 )
+
+
+def python_option(told: str) -> Decorator:
+    """Make the option that names another interpreter; a second one is refused instead of taking its place unseen."""
+    return click.option("--python", metavar="PATH", multiple=True, callback=_one_interpreter, help=told)
+
+
+def _one_interpreter(_ctx: click.Context, _param: click.Parameter, paths: tuple[str, ...]) -> str | None:
+    different = tuple(dict.fromkeys(paths))
+    if len(different) > 1:
+        raise click.UsageError(
+            f"--python names {' and '.join(map(repr, different))}, expected one interpreter. Save each with "
+            "envdoctor snapshot --python PATH -o FILE, and compare them with envdoctor diff FILE FILE"
+        )
+    return different[0] if different else None
+
+
 via_option: Decorator = click.option(
     "--via",
     multiple=True,

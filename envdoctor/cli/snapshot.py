@@ -11,7 +11,7 @@ import click
 
 from envdoctor.cli import catalogue as catalogues
 from envdoctor.cli import check, collecting, delivering, exits, settings, streams
-from envdoctor.cli.options import OneOf, Seconds, debug, via_option
+from envdoctor.cli.options import OneOf, Seconds, debug, python_option, via_option
 from envdoctor.plan import LEVELS
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ MOST_IN_NAME = 60
 @click.option("--issue", is_flag=True, help="Write a Markdown bug report instead: redacted, verdict and environment.")
 @click.option("--log", metavar="FILE", help="Put the end of the failing command's log into --issue. - is stdin.")
 @click.option("--level", type=OneOf("level", LEVELS), help="How deep to look. [default: standard]")
-@click.option("--python", metavar="PATH", help="Diagnose another interpreter, in which envdoctor is not installed.")
+@python_option("Diagnose another interpreter, in which envdoctor is not installed.")
 @via_option
 @click.option("--pid", type=click.IntRange(min=1), metavar="N", help="Diagnose a job that runs: what it has loaded.")
 @click.option(

@@ -24,7 +24,11 @@ def check_formats(given: Mapping[str, Any]) -> None:
     for option, name in (("--format", given["format_"]), *(("--also", name) for name, _file in given["also"])):
         if name not in FORMATS:
             expected = f"with several --via expected {' or '.join(FORMATS)}"
-            raise click.UsageError(f"{option}: {name!r} holds one report; {expected}")
+            other = (
+                f"For {name} save them with envdoctor snapshot --via ... -o DIR, and compare: "
+                f"envdoctor fleet DIR --format {name}"
+            )
+            raise click.UsageError(f"{option}: {name!r} holds one report; {expected}. {other}")
 
 
 def deliver(reports: Sequence[Report], given: Mapping[str, Any]) -> None:
