@@ -5,8 +5,9 @@ The doctor never imports the probes. What a probe says of itself must agree with
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from envdoctor.facts.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

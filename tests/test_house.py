@@ -34,7 +34,7 @@ ARROWS: dict[str, set[str] | None] = {
     "probe": {"facts"},
     "child": {"facts", "outcome", "probe"},
     "envdoctor_probes": {"facts", "probe", "outcome"},
-    "plan": set(),
+    "plan": {"facts"},  # likewise
     "nearest": set(),
     "snapshot": {"__init__", "facts", "outcome", "plan"},
     "finding": {"facts"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from envdoctor.gate.collector import without_collections
-from envdoctor.gate.looking import started
 from envdoctor.gate.standing import in_a_group, place
 
 if TYPE_CHECKING:
@@ -56,6 +55,8 @@ def preflight(
         here = place()
         if kept is not None and here is None and not in_a_group():
             return kept
+        from envdoctor.gate.looking import started
+
         ready = None if kept is not None else started()  # its interpreter loads meanwhile
         try:
             from envdoctor.gate.asked import checked

@@ -12,7 +12,6 @@ import os
 import secrets
 import stat
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from envdoctor.gate.fingerprint import size_and_time
@@ -32,13 +31,12 @@ AS_ROOT = "as root no verdict is kept unless a directory is named for it"
 NO_HOME = "there is no home directory to keep verdicts in: name a directory for them"
 
 
-@dataclass
 class Shelf:
     """The directory that verdicts are kept in; ``why`` says why there is none. ``notes`` is what went wrong."""
 
-    folder: str = ""
-    why: str = ""
-    notes: list[str] = field(default_factory=list)
+    def __init__(self, folder: str = "", why: str = "") -> None:
+        self.folder, self.why = folder, why
+        self.notes: list[str] = []
 
     def find(self, key: str) -> tuple[dict[str, Any], str] | None:
         """Give the verdict kept under this key and its facts as JSON text; None when there is none that holds."""

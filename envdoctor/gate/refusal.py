@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from envdoctor.facts.dataclass import dataclass
 from envdoctor.finding import Report, Severity, Status
 
 if TYPE_CHECKING:

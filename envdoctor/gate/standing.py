@@ -6,10 +6,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from envdoctor.plan import BUILT_IN, Planned
 from envdoctor.ranks.launched import launched
 
 if TYPE_CHECKING:
+    from envdoctor.plan import Planned
     from envdoctor.ranks.launched import Place
 
 ALWAYS = ("environment",)
@@ -34,10 +34,12 @@ def torch_here() -> Any | None:
     return torch if torch is not None and hasattr(torch, "backends") and hasattr(torch, "__version__") else None
 
 
-def names(planned: tuple[Planned, ...] = BUILT_IN) -> frozenset[str]:
-    """Name the probes whose questions this process answers itself, so that no child needs to be asked."""
+def names(planned: tuple[Planned, ...] | None = None) -> frozenset[str]:
+    """Name the probes, of the built-in ones unless given, that this process answers itself: no child is asked."""
+    from envdoctor.plan import BUILT_IN
+
     wanted = {*ALWAYS, *(OF_TORCH if torch_here() is not None else ())}
-    return frozenset(each.name for each in planned if each.name in wanted)
+    return frozenset(each.name for each in (BUILT_IN if planned is None else planned) if each.name in wanted)
 
 
 def path() -> tuple[str, ...]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +19,7 @@ IN_A_STEP = ("SLURM_STEP_ID", "SLURM_STEPID")  # a plain shell of an allocation 
 TORCHRUN = "TORCHELASTIC_RUN_ID"
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """One process of a job. ``attempt`` counts torchrun's restarts.
 
     ``address`` and ``port``: where the ranks meet; None where nothing says it. ``launchers_store``: the launcher itself
