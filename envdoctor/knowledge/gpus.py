@@ -15,8 +15,9 @@ from envdoctor.knowledge.cuda import Version, numbers
 
 Capability = tuple[int, ...]
 
+# Long patterns are compiled when they are first asked for: most checks never do.
 # What follows a model's name without changing its architecture: form factor, memory, mobile, vGPU profile (48C).
-VARIANT = re.compile(
+VARIANT = (
     r"[\s-]+(?:sxm\d?|pcie|nvl|hbm\d\w?|\d+\s?gb?|laptop gpu|mobile|with max-q design|max-q|\(per gpu\)|\d+[abcq]"
     r"|mig \d+g\.\d+gb(?:\+\w+)?)"
     r"(?=$|[\s-])"
@@ -152,7 +153,7 @@ def _by_name() -> dict[str, str]:
 def _plain(name: str) -> str:
     text = re.sub(r"\s+", " ", name.lower().replace("(r)", "").replace("(tm)", "")).strip()
     text = text.removeprefix("nvidia ")
-    while (shorter := VARIANT.sub("", text)) != text:
+    while (shorter := re.sub(VARIANT, "", text)) != text:
         text = shorter
     return text
 

@@ -24,13 +24,13 @@ LONGEST_MATCHED = 512  # what is longer is no setting; nothing is matched agains
 
 # NCCL_* names that others define: images and build scripts, NCCL's tests, and network, tuner and profiler plug-ins
 # (aws-ofi-nccl, Google's gIB, FasTrak and GPUDirect-TCPX, NVIDIA's SHARP and UCX plug-ins, NCCLX, RCCL).
-OF_OTHERS = re.compile(
+OF_OTHERS = (
     r"NCCL_(?:VERSION|HOME|ROOT|PREFIX|DIR|PATH|SRC|BUILD|INSTALL|INCLUDE|LIB|MAJOR|MINOR|PATCH|STATIC|TEST|UNITTEST"
     r"|OFI|EFA|GPUDIRECTTCPX|FASTRAK|SHIMNET|GIB|TUNER|PROFILE|INSPECTOR|SHARP|UCX|IBEXT|SPCX|PLUGIN|RAS|CTRAN|CVARS?"
     r"|MSCCL|RCCL|FLOW|FLAGCX|TOPO_DUMP|REPO|LICENSE|URL|TAG|COMMIT|CUDA|NPKIT|LOCAL|RANK|WORLD|NODE|TCPXO?)(?:_|$|\d)"
 )
 # TORCH_* and PYTORCH_* names that images, other backends and other platforms define.
-NOT_TORCHS = re.compile(
+NOT_TORCHS = (
     r"PYTORCH_(?:VERSION|BUILD_\w+|HOME|TRITON_VERSION|MPS_\w+|ENABLE_MPS_FALLBACK|LIGHTNING_\w+|XLA_\w+)"
     r"|TORCH_(?:VERSION|DIR|ROOT|PATH|LIB\w*|INSTALL\w*|CUDA_VERSION|XLA_\w+|NPU_\w+|MUSA_\w+|MLU_\w+|HPU_\w+)"
     r"|TORCH(?:VISION|AUDIO|AO|TUNE|TITAN|X|SERVE|RL|DATA|FT|REC|TEXT|BENCH)_\w+"

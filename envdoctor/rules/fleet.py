@@ -20,7 +20,7 @@ ALONE = "one machine alone: envdoctor fleet compares ranks and machines"
 MATTERS = frozenset(
     {"nccl", "torch", "cuda", "cudnn", "gpu", "gpus", "driver", "driver-cuda", "machine", "envdoctor", "image"}
 )
-MATTERS_TOO = re.compile(
+MATTERS_TOO = (
     r"variable\.(NCCL|GLOO|TORCH_NCCL|CUDA_DEVICE_MAX|NVIDIA_TF32|PYTORCH_\w*ALLOC)\w*"
     r"|nic\..*\.(mtu|speed_mbit)|infiniband\..*\.(rate|state)|nvlink\..*|link\..*|gpu\.\d+\.(mig_enabled|ecc_enabled)"
 )
@@ -77,7 +77,9 @@ def _matters(difference: Difference) -> bool:
     if difference.key.startswith("probe."):
         return not {share.value for share in difference.shares} <= WORKING
     names = (difference.name, *(name for share in difference.shares[:1] for name, _ in share.also))
-    return bool(MATTERS & {*names}) or any(MATTERS_TOO.fullmatch(key) for key in (difference.key, *difference.alike))
+    return bool(MATTERS & {*names}) or any(
+        re.fullmatch(MATTERS_TOO, key) for key in (difference.key, *difference.alike)
+    )
 
 
 def _title(difference: Difference, noun: str) -> str:

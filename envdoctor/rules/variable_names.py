@@ -93,8 +93,8 @@ def _of_nccl(name: str) -> bool:
 def _family(name: str) -> bool:
     """Tell whether a name is one that NCCL or torch would have to know."""
     if _of_nccl(name):
-        return OF_OTHERS.match(name) is None
-    return OF_TORCH.match(name) is not None and NOT_TORCHS.fullmatch(name) is None
+        return re.match(OF_OTHERS, name) is None
+    return OF_TORCH.match(name) is not None and re.fullmatch(NOT_TORCHS, name) is None
 
 
 def _beyond(here: Releases, name: str) -> bool:
