@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from envdoctor.gate.cleared import Cleared
     from envdoctor.gate.memory import Memory
+    from envdoctor.ranks.launched import Place
 
 
 def preflight(
@@ -55,17 +56,23 @@ def preflight(
         here = place()
         if kept is not None and here is None and not in_a_group():
             return kept
-        from envdoctor.gate.looking import started
+        return _verdict(how, fail_on, cache, memory, kept, here)
 
-        ready = None if kept is not None else started()  # its interpreter loads meanwhile
-        try:
-            from envdoctor.gate.asked import checked
-            from envdoctor.gate.call import Call
 
-            return Call(checked(**how, fail_on=fail_on, cache=cache), memory, kept, here, ready).verdict()
-        finally:
-            if ready:
-                ready.dismiss()
+def _verdict(
+    how: dict[str, Any], fail_on: Any, cache: Any, memory: Memory | None, kept: Cleared | None, here: Place | None
+) -> Cleared:
+    from envdoctor.gate.looking import started
+
+    ready = None if kept is not None else started()  # its interpreter loads meanwhile
+    try:
+        from envdoctor.gate.asked import checked
+        from envdoctor.gate.call import Call
+
+        return Call(checked(**how, fail_on=fail_on, cache=cache), memory, kept, here, ready).verdict()
+    finally:
+        if ready:
+            ready.dismiss()
 
 
 def _kept(cache: Any, fail_on: Any, how: dict[str, Any]) -> tuple[Memory | None, Cleared | None]:
