@@ -56,12 +56,10 @@ def preflight(
         here = place()
         if kept is not None and here is None and not in_a_group():
             return kept
-        return _verdict(how, fail_on, cache, memory, kept, here)
+        return _verdict({**how, "fail_on": fail_on, "cache": cache}, memory, kept, here)
 
 
-def _verdict(
-    how: dict[str, Any], fail_on: Any, cache: Any, memory: Memory | None, kept: Cleared | None, here: Place | None
-) -> Cleared:
+def _verdict(how: dict[str, Any], memory: Memory | None, kept: Cleared | None, here: Place | None) -> Cleared:
     from envdoctor.gate.looking import started
 
     ready = None if kept is not None else started()  # its interpreter loads meanwhile
@@ -69,7 +67,7 @@ def _verdict(
         from envdoctor.gate.asked import checked
         from envdoctor.gate.call import Call
 
-        return Call(checked(**how, fail_on=fail_on, cache=cache), memory, kept, here, ready).verdict()
+        return Call(checked(**how), memory, kept, here, ready).verdict()
     finally:
         if ready:
             ready.dismiss()
