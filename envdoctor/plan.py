@@ -161,14 +161,18 @@ _WEIGHTS = {
     "gemm": 4.0, "memory": 1.0, "copies": 1.0, "attention": 2.0, "model": 4.0, "ladder": 8.0, "loader": 3.0,
     "collectives": 3.0, "host": 1.0,
 }  # fmt: skip
+# A CPU has no copies to a device, its products are soon told, and a training step takes seconds.
+CPU_BUDGETS = {"quick": 40.0, "default": 170.0, "full": 780.0}
+_CPU_WEIGHTS = {**_WEIGHTS, "gemm": 2.0, "memory": 0.5, "copies": 0.1, "attention": 1.5, "ladder": 12.0}
 _DEVICE_SECONDS = 60.0  # the first question to a device may have to wait for the driver
 _SLACK = 45.0  # what a suite may take beyond its share: an operation that has begun is finished
 
 
-def shares(suites: Sequence[str], budget: str = "default") -> dict[str, float]:
+def shares(suites: Sequence[str], budget: str = "default", *, on_cpu: bool = False) -> dict[str, float]:
     """Give the seconds that each suite may measure for; no new measurement is begun after them."""
-    total = sum(_WEIGHTS[each] for each in suites)
-    return {each: BUDGETS[budget] * _WEIGHTS[each] / total for each in suites}
+    weights, budgets = (_CPU_WEIGHTS, CPU_BUDGETS) if on_cpu else (_WEIGHTS, BUDGETS)
+    total = sum(weights[each] for each in suites)
+    return {each: budgets[budget] * weights[each] / total for each in suites}
 
 
 def bench(suites: Sequence[str] = DEFAULT_SUITES, seconds: dict[str, float] | None = None) -> tuple[Planned, ...]:
@@ -184,6 +188,7 @@ def bench(suites: Sequence[str] = DEFAULT_SUITES, seconds: dict[str, float] | No
       killed lies ``_SLACK`` seconds behind that
     * ``images``: a folder of images for the loader; default: JPEGs made on the spot
     * ``memory_fraction``: how much of the free memory may be used; default 0.8
+    * ``threads``: on a CPU, how many threads torch may compute with; default: as many as it has
     * ``ranks``: processes for the collectives when nobody launched us; default: one a GPU, two on a CPU
     """
     given = shares(suites) if seconds is None else seconds

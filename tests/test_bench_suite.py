@@ -11,9 +11,10 @@ from envdoctor_probes.bench.suite import NotApplicable, Suite, Task, Work, is_ou
 from envdoctor_probes.bench.wanted import Wanted
 
 from envdoctor.facts.bench import BenchMemory, Measured
-from tests.bench_stand import NEEDS_TORCH, PretendedCuda, Pretending, context
+from tests.bench_stand import NEEDS_TORCH, PretendedCuda, Pretending, context, no_limit
 
 pytestmark = NEEDS_TORCH
+__all__ = ["no_limit"]
 SOON = Rule(least=3, seconds=0.0, spread=None)
 
 
@@ -209,3 +210,15 @@ def test_memory_that_ran_out_is_told_from_other_errors() -> None:
 def test_the_default_of_a_measurement_is_that_it_was_measured() -> None:
     """A measurement read from an older file without a state counts as one."""
     assert ("measured", (), 1) == (Measured().state, Measured().seconds, Measured().repeats)
+
+
+@pytest.mark.usefixtures("no_limit")
+@pytest.mark.parametrize(("threads", "computes_with"), [(1, 1), (99, 2), (None, 2)])
+def test_a_busy_cpu_computes_with_the_threads_that_it_is_given(threads: int | None, computes_with: int) -> None:
+    """Never more than torch has by itself."""
+    import torch
+    from envdoctor_probes.bench.place import choose
+
+    torch.set_num_threads(2)
+    choose(context(), Wanted(device="cpu", threads=threads))
+    assert computes_with == torch.get_num_threads()

@@ -15,9 +15,18 @@ from envdoctor_probes.bench.sdpa import choice, only
 from envdoctor_probes.bench.suite import NotApplicable
 from envdoctor_probes.bench.wanted import Wanted
 
-from envdoctor.facts.bench import BenchAttention, BenchCopies, BenchGemm, BenchHost, BenchLadder, BenchMemory, Measured
+from envdoctor.facts.bench import (
+    BenchAttention,
+    BenchCopies,
+    BenchGemm,
+    BenchHost,
+    BenchLadder,
+    BenchMemory,
+    LadderRow,
+    Measured,
+)
 from envdoctor.probe import NotThere
-from tests.bench_stand import NEEDS_TORCH, context, no_limit, run, tiny_model
+from tests.bench_stand import NEEDS_TORCH, context, no_limit, run, tiny, tiny_model
 
 pytestmark = [*NEEDS_TORCH, pytest.mark.usefixtures("no_limit")]
 __all__ = ["no_limit", "tiny_model"]
@@ -295,6 +304,22 @@ def test_a_ladder_changes_one_thing_a_row() -> None:
         (r.measured.name, r.measured.work, r.measured.work_unit) for r in fact.rows if r.measured.seconds
     }
     assert {"not-applicable"} == {each.state for each in fact.largest}
+
+
+@pytest.mark.parametrize(("rows", "words"), [(4, "5 samples take about 70 s, and 60 s are left"), (3, None)])
+def test_a_row_that_would_have_too_few_samples_is_left_out(rows: int, words: str | None) -> None:
+    """Steps of ten seconds: once four rows are there, what could not be compared any more is said and not begun."""
+    import torch
+    from envdoctor_probes.bench.ladder import Ladder
+    from envdoctor_probes.bench.rungs import BESIDE
+    from envdoctor_probes.bench.training import Settings
+
+    wanted = Wanted(seconds={"ladder": 60.4})
+    ladder = Ladder(context(), Cpu(torch, torch.device("cpu"), 1 << 30), tiny(), wanted)
+    done = Measured(seconds=(10.0,) * 5)
+    ladder._rows = [LadderRow(step, measured=done) for step in ("default", "b", "c", "d")[:rows]]
+    refused = ladder._refused(BESIDE[2], Settings(deterministic=True), "default")
+    assert (("skipped", words) if words else None) == refused
 
 
 @pytest.mark.usefixtures("tiny_model")

@@ -11,7 +11,8 @@ import pytest
 from envdoctor.bench.run import Run
 from envdoctor.cli import bench, bench_options
 from envdoctor.cli.bench_progress import BenchProgress, line
-from envdoctor.plan import BUDGETS, DEFAULT_SUITES, SUITES
+from envdoctor.cli.bench_threads import left_of, threads_left
+from envdoctor.plan import BUDGETS, CPU_BUDGETS, DEFAULT_SUITES, SUITES
 from envdoctor.snapshot import Snapshot, of
 from tests.bench_machines import cards
 from tests.command import Done, here, valid
@@ -36,6 +37,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return found
 
     monkeypatch.setattr(bench, "_measure", measure)
+    monkeypatch.setattr(bench_options, "has_gpu", lambda: True)
     return told
 
 
@@ -234,3 +236,38 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
     """A file that is no result is a usage error that names which of the two it is."""
     done = here("diff", "/etc/hostname", str(tmp_path / "nothing.json"))
     assert (2, True) == (done.code, "BEFORE: /etc/hostname: not JSON" in done.err)
+
+
+def test_on_a_cpu_most_of_the_time_is_for_the_ladder(measured: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies to a device are none there, and a step takes seconds; whether it was asked for or is all there is."""
+    found = []
+    for arguments, gpu in ((("--device", "cpu"), True), ((), False)):
+        monkeypatch.setattr(bench_options, "has_gpu", lambda gpu=gpu: gpu)
+        ask(*arguments)
+        found.append(measured["asked"]["bench"]["seconds"])
+    assert found[0] == found[1]
+    assert CPU_BUDGETS["default"] == pytest.approx(sum(found[0].values()))
+    assert found[0]["ladder"] > sum(found[0].values()) / 2
+
+
+@pytest.mark.parametrize(
+    ("usable", "cpus", "busy", "load", "left"),
+    [
+        (2, 2, 0.0, 0.0, None),
+        (2, 2, 20.0, 0.4, None),
+        (2, 2, 50.0, 0.4, 1),
+        (2, 2, 100.0, 0.0, 1),
+        (2, 2, 0.0, 2.0, None),  # left behind by a benchmark
+        (2, 2, 0.0, 4.3, 1),  # a quiet moment on a busy machine
+        (64, 64, 50.0, 32.0, 32),
+        (4, 64, 50.0, 32.0, None),
+    ],
+)
+def test_threads_for_the_cpus_that_are_idle(usable: int, cpus: int, busy: float, load: float, left: int | None) -> None:
+    """One at the least; a program elsewhere takes none from a process that may use a few of many CPUs."""
+    assert left == left_of(usable, cpus, busy, load)
+
+
+def test_a_chosen_number_of_threads_is_left_alone() -> None:
+    """OMP_NUM_THREADS is the user's word."""
+    assert threads_left({"OMP_NUM_THREADS": "2"}) is None

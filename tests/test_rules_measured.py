@@ -170,6 +170,8 @@ def test_a_shared_gpu_is_not_accused() -> None:
 
 def test_a_busy_cpu_is_worth_knowing() -> None:
     """A load average of half the CPUs before anything was measured is info."""
+    fewer = findings(replace(cards.cpu(), device=replace(cards.cpu().device, threads=1, threads_left=1)))
+    assert "fewer threads than usual" in fewer["not-exclusive"].detail
     busy = replace(cards.cpu().device, load_average=1.6)
     assert Severity.INFO is findings(replace(cards.cpu(), device=busy))["not-exclusive"].severity
 

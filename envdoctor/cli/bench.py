@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envdoctor.cli import bench_options, bench_output, exits, interrupts, patients, settings
+from envdoctor.cli import bench_options, bench_output, bench_threads, exits, interrupts, patients, settings
 from envdoctor.cli import catalogue as catalogues
 from envdoctor.cli.options import OneOf, Seconds, debug, python_option, report_options
 from envdoctor.config import FAIL_ON
@@ -99,7 +99,7 @@ def _measure(given: dict[str, Any], settled: Settings, catalogue: Catalogue, sec
     from envdoctor.snapshot import with_bench
     from envdoctor.target import Patient
 
-    patient = Patient(options=bench_options.measuring(given, seconds))
+    patient = Patient(options=bench_options.measuring(given, seconds, bench_threads.threads_left()))
     if given["python"]:
         patient = replace(patient, python=patients.interpreter(given["python"]))
     suites = bench_options.suites_of(given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +22,7 @@ OWN_MODEL = re.compile(r"[\w.]+:[\w.]+")
 BESIDE_THE_SUITES = {"quick": 70.0, "default": 70.0, "full": 80.0}  # importing torch, the first call to a device, ends
 LIMITS = {"quick": 110.0, "default": 300.0, "full": 920.0}  # of the whole run, in seconds
 LEAST_TO_MEASURE = 5.0
+GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu")  # a native driver, WSL, Jetsons
 
 
 class Suites(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
@@ -107,18 +109,23 @@ def times(given: Mapping[str, Any]) -> tuple[float, dict[str, float]]:
     from envdoctor.plan import shares
 
     budget = budget_of(given)
-    seconds = shares(suites_of(given), budget)
+    seconds = shares(suites_of(given), budget, on_cpu=given["device"] == "cpu" or not has_gpu())
     limit = given["timeout"] or LIMITS[budget]
     left = max(LEAST_TO_MEASURE, limit - BESIDE_THE_SUITES[budget], limit / 2)
     scale = min(1.0, left / BUDGETS[budget])
     return limit, {suite: share * scale for suite, share in seconds.items()}
 
 
-def measuring(given: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
+def has_gpu() -> bool:
+    """Tell whether a GPU is likely to be measured: the shares of the time are chosen before anything has looked."""
+    return any(Path(each).exists() for each in GPU_NODES)
+
+
+def measuring(given: Mapping[str, Any], seconds: Mapping[str, float], threads: int | None = None) -> dict[str, Any]:
     """Give what reaches the probes as ``options["bench"]``: see ``envdoctor.plan.bench``."""
     told = {
         "model": given["model"], "device": given["device"], "batch": given["batch"], "budget": budget_of(given),
         "seconds": dict(seconds), "images": given["data"], "memory_fraction": given["memory_fraction"],
-        "ranks": given["ranks"],
+        "ranks": given["ranks"], "threads": threads,
     }  # fmt: skip
     return {"bench": {name: value for name, value in told.items() if value is not None}}

@@ -101,6 +101,8 @@ class BenchDevice(Fact):
     exclusive: Optional[bool] = read_from("other processes and utilization of the GPU")
     mig: Optional[bool] = read_from("nvmlDeviceGetMigMode")
     mps: Optional[bool] = read_from("CUDA_MPS_PIPE_DIRECTORY")
+    # Threads that torch was given because other programs kept some CPUs busy; None: it has as many as ever.
+    threads_left: Optional[int] = read_from("/proc/stat, before anything was measured")
     # The most that any measurement may take, 80 % of what was free unless another share was asked for:
     memory_allowed_mib: Optional[int] = read_from("--memory-fraction, torch.cuda.mem_get_info()")
 

@@ -172,7 +172,9 @@ def not_exclusive(device: BenchDevice) -> Iterator[Finding]:
 
     ## How it is detected
     NVML's list of processes on this GPU and its utilisation before the first measurement; on a CPU the load average
-    then. In a container the list shows only what the container may see.
+    and the idle CPUs then: torch computes with as many threads as there are idle ones, unless OMP_NUM_THREADS says
+    otherwise, because a thread that is kept from running makes all others wait. In a container the list shows only
+    what the container may see.
 
     ## What to do
     Wait for the other program, or choose another GPU with --device, and measure again.
@@ -203,19 +205,23 @@ def not_exclusive(device: BenchDevice) -> Iterator[Finding]:
 def _busy_cpu(device: BenchDevice) -> Iterator[Finding]:
     if device.load_average is None or not device.cpus:
         raise NotApplicable("the load of this CPU is not known")
-    if device.load_average < BUSY_HOST * device.cpus:
+    if device.load_average < BUSY_HOST * device.cpus and device.threads_left is None:
         return
-    evidence = (
+    evidence = [
         see(device, "load_average", "load average before we began"),
         see(device, "cpus", "CPUs of this process"),
-    )
+    ]
+    said = ""
+    if device.threads_left is not None:
+        evidence.append(see(device, "threads_left", "threads for the CPUs that were idle"))
+        said = "torch computed with fewer threads than usual: a thread that is kept from running makes all others wait."
     fix = replace(
         look("See what runs", "ps -eo pid,pcpu,etime,args --sort=-pcpu | head"), verify="envdoctor bench --quick"
     )
     yield Finding(
         "Other programs kept the CPU busy while it was measured",
-        "",
-        evidence,
+        said,
+        tuple(evidence),
         (fix,),
         severity=Severity.INFO,
         confidence=Confidence.LIKELY,

@@ -41,6 +41,7 @@ def bench_device(context: Context) -> BenchDevice:
         _describe_gpu(place, users, values, unknown)
     else:
         _describe_cpu(place, values, unknown)
+        values["threads_left"] = wanted.threads
     return BenchDevice(unknown=unknown, **values)
 
 

@@ -19,7 +19,7 @@ from envdoctor_probes.bench.precision import default_precision
 from envdoctor_probes.bench.recipes import Recipe, find
 from envdoctor_probes.bench.rungs import BESIDE, CLIMB, COLD, DEFAULT, Rung
 from envdoctor_probes.bench.sizes import usual_batch
-from envdoctor_probes.bench.stopping import quartiles
+from envdoctor_probes.bench.stopping import FEWEST_SAMPLES, quartiles
 from envdoctor_probes.bench.suite import Suite, Task, Work
 from envdoctor_probes.bench.training import Settings, why_not
 from envdoctor_probes.bench.wanted import Wanted
@@ -28,6 +28,8 @@ __all__ = ["bench_ladder"]
 
 _NO_SLOWER = 1.02
 _HALVINGS = 4
+_BEFORE = 2  # steps of a row before its first sample
+_ENOUGH_ROWS = 4  # after these, a row of too few samples is left out
 _COLD_SECONDS = {"cuda": 45.0, "cpu": 90.0}  # what compiling a ViT-B's step may take; nothing can cut it short
 
 
@@ -133,13 +135,23 @@ class Ladder:
         self._cold = None
         config = {"model": self._recipe.name, "batch": str(self._batch), "inputs": settings.inputs}
         task = Task(rung.step, lambda: self._work(settings), config, self._named(settings))
-        refused = self._refused(rung, settings)
-        found = self.suite.unmeasured(task, *refused) if refused else self.suite.once(task, self._left)
+        refused = self._refused(rung, settings, onto)
+        found = self.suite.unmeasured(task, *refused) if refused else self.suite.once(task, self._parts(onto))
         found = replace(found, name="train-step")
         self._left -= 1
         self._rows.append(LadderRow(rung.step, rung.changes, onto, beside, found, self._cold))
         self.suite.tell(f"{rung.step} {found.state}")
         return found
+
+    def _needs(self, onto: str) -> float:
+        """Estimate the seconds of a row: as many samples as can be compared, and the runs before them."""
+        below = next((row.measured for row in self._rows if row.step == onto), Measured())
+        return (FEWEST_SAMPLES + _BEFORE) * _median(below) if below.seconds else 0.0
+
+    def _parts(self, onto: str) -> float:
+        """Give among how many rows the time is parted: too few samples of all rows would tell nothing of any."""
+        needs = self._needs(onto)
+        return max(1.0, min(self._left, self.suite.deadline.left / needs)) if needs else min(self._left, _ENOUGH_ROWS)
 
     def _named(self, settings: Settings) -> str:
         untouched = not settings.amp and settings.fp32 == "default"
@@ -150,14 +162,18 @@ class Ladder:
         self._cold = getattr(work.operation, "cold_start_seconds", None)
         return work
 
-    def _refused(self, rung: Rung, settings: Settings) -> Optional[Tuple[str, str]]:
-        """Say what cannot be had here, and refuse to begin to compile when it would not come to an end."""
+    def _refused(self, rung: Rung, settings: Settings, onto: str) -> Optional[Tuple[str, str]]:
+        """Say what cannot be had here, and refuse to begin what would not come to an end."""
         why = why_not(self._place, self._recipe, settings)
         if not why and rung.step == "math-attention" and not attends(self._place.torch, self._recipe):
             why = f"{self._recipe.name} never calls scaled_dot_product_attention"
         if why:
             return "not-applicable", why
-        needs, left = _COLD_SECONDS[self._place.kind], self.suite.deadline.left
+        needs, left = self._needs(onto), self.suite.deadline.left
+        done = sum(bool(row.measured.seconds) for row in self._rows)
+        if done >= _ENOUGH_ROWS and needs > left > 0:
+            return "skipped", f"{FEWEST_SAMPLES} samples take about {needs:.0f} s, and {left:.0f} s are left"
+        needs = _COLD_SECONDS[self._place.kind]
         if rung.step != "compile" or left >= needs:
             return None
         return "skipped", f"compiling may take {needs:.0f} s, and {left:.0f} s are left: a longer run (--full) has them"

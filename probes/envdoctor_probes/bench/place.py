@@ -168,4 +168,6 @@ def _cpu(torch: Any, context: Context, wanted: Wanted) -> Place:
     allowed = int(available_bytes(context) * wanted.memory_fraction)
     with contextlib.suppress(ValueError, OSError):  # a hard limit below it: that one holds then
         limit_data(allowed)
+    if wanted.threads:
+        torch.set_num_threads(min(wanted.threads, torch.get_num_threads()))
     return Cpu(torch, torch.device("cpu"), allowed)

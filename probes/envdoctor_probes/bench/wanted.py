@@ -24,6 +24,7 @@ class Wanted:
     images: str = ""
     memory_fraction: float = 0.8
     ranks: Optional[int] = None
+    threads: Optional[int] = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Wanted:
