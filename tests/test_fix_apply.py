@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +19,7 @@ from envdoctor.cli.asking import Asker
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.finding import Check, Report, Safety, Severity, Status
 from envdoctor.remedy.apply import SCHEMA, Effect, Installed, Record, compare, listed, undo
+from tests.command import environment, here
 from tests.fix_stand import PYTHON, command, finding, packages, python, report, way
 
 WORKS = way("Do it", python("print(1)"))
@@ -211,6 +216,71 @@ def test_a_step_whose_end_nobody_saw_is_marked(state: Path) -> None:
     assert "Do it" == records.read("last")[1].under_way
 
 
+KILLED = """
+import sys
+from envdoctor.cli import records
+from envdoctor.cli.applying import Means, apply
+from envdoctor.cli.asking import Asker
+from tests.fix_stand import finding, packages, python, report, way
+step = python("import pathlib, time; pathlib.Path('began').touch(); [time.sleep(0.05) for _ in iter("
+              "lambda: pathlib.Path('end').exists(), True)]; pathlib.Path('done').touch()")
+first = report(finding("a", way("Install it", step)), has=packages("torch==2.13.0", prefix=sys.argv[1]))
+with records.held(sys.argv[1]) as held:
+    apply(first, frozenset(), Means(lambda: first, Asker(yes=True), records.Keeper(), held=held))
+"""
+
+
+def test_a_doctor_that_is_killed_in_the_middle_leaves_a_whole_record(state: Path, tmp_path: Path) -> None:
+    """Kill -9: the installer ends in peace and keeps others out until then; the next run says what happened."""
+    path = os.pathsep.join((str(Path(__file__).parent.parent), *sys.path))
+    environ = environment(XDG_STATE_HOME=str(tmp_path), PYTHONPATH=path)
+    doctor = subprocess.Popen(
+        [sys.executable, "-c", KILLED, sys.prefix], cwd=tmp_path, env=environ, stderr=subprocess.PIPE
+    )
+    waited_for(tmp_path / "began", doctor)
+    doctor.kill()
+    doctor.communicate()
+    assert records.is_held(sys.prefix)
+    assert "" == here("fix", "--level", "quick").err
+    (tmp_path / "end").touch()
+    waited_for(tmp_path / "done", doctor)
+    until = time.monotonic() + 60
+    while records.is_held(sys.prefix) and time.monotonic() < until:
+        time.sleep(0.05)
+    file, record = records.read("last")
+    assert ("Install it", [file.name]) == (record.under_way, [each.name for each in state.glob("*[!k]")])
+    said = here("fix", "--level", "quick").err
+    assert ("in the middle of a step (Install it)" in said, f"--undo {file}" in said) == (True, True)
+
+
+def waited_for(file: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a file is there; a process that has failed before it says why."""
+    until = time.monotonic() + 60
+    while not file.exists() and time.monotonic() < until:
+        assert process.poll() in {None, -9}, process.communicate()[1]
+        time.sleep(0.05)
+    assert file.exists()
+
+
+def test_a_run_that_is_taken_back_or_followed_by_another_is_told_no_more(state: Path) -> None:
+    """The newest record of an environment counts, and one that was undone says so."""
+
+    def record(under_way: str) -> Record:
+        same = (Installed("torch", "2.13.0"),)
+        return Record(SCHEMA, "now", PYTHON, "/venv", same, same, (), under_way)
+
+    keep = records.Keeper()
+    keep(record("Install it"))
+    found = records.left_open("/venv")
+    assert found is not None
+    assert records.left_open("/other") is None
+    records.close(*found)
+    assert records.left_open("/venv") is None
+    records.Keeper()(record("Install it"))
+    records.Keeper()(record(""))
+    assert records.left_open("/venv") is None
+
+
 def test_without_a_record_nothing_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A state directory that cannot be written ends the run before the first command."""
     from envdoctor.cli.streams import OwnFailure
@@ -228,7 +298,10 @@ def test_one_environment_is_changed_by_one_run_at_a_time(state: Path) -> None:
     import click
 
     with records.held("/venv"):
-        with pytest.raises(click.UsageError, match="another envdoctor fix changes /venv now"), records.held("/venv"):
+        with (
+            pytest.raises(click.UsageError, match="another envdoctor fix, .* changes /venv now"),
+            records.held("/venv"),
+        ):
             pass
         with records.held("/other"):
             pass

@@ -30,12 +30,16 @@ STOPS = {Effect.MADE_WORSE: "an earlier step made things worse", Effect.INTERRUP
 
 @dataclass(frozen=True)
 class Means:
-    """What an application needs from outside: eyes, somebody to ask, and a place for the record."""
+    """What an application needs from outside: eyes, somebody to ask, and a place for the record.
+
+    ``held``: the lock on the environment, which an installer holds as well.
+    """
 
     look: Callable[[], Report]
     ask: Asker
     keep: Keeper
     dry: bool = False
+    held: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ def _show(step: Step, turn: Turn) -> None:
 
 def _run(step: Step, before: Report, turn: Turn) -> tuple[StepEnd, Report]:
     turn.book.begin(step)
-    ran = tuple(run_all(step.commands))
+    ran = tuple(run_all(step.commands, turn.means.held))
     if any(each.ended.interrupted for each in ran):
         turn.book.note(step, ran, None)
         return StepEnd(step, Effect.INTERRUPTED, "Ctrl-C", ran), replace(before, interrupted=True)
@@ -171,11 +175,11 @@ def _another_way(step: Step, judged: Judged, after: Report) -> str:
     return "its way out is another one now: run fix again" if any(s.commands != step.commands for s in now) else ""
 
 
-def run_all(commands: tuple[Command, ...]) -> list[Ran]:
+def run_all(commands: tuple[Command, ...], held: tuple[int, ...] = ()) -> list[Ran]:
     """Run commands one after the other; the first that fails is the last."""
     ran: list[Ran] = []
     for command in commands:
-        ended = run_command(command.argv or (), timeout=SECONDS, hear=_pass_on, environ=QUIETLY)
+        ended = run_command(command.argv or (), timeout=SECONDS, hear=_pass_on, environ=QUIETLY, keep_open=held)
         ran.append(Ran(command, ended))
         if ended.exit_code != 0:
             break

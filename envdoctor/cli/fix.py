@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,6 +49,7 @@ def command(**given: Any) -> int:
     _check_ids(given["ids"], catalogue)
     settled = settings.settle(given, catalogue)
     report = look(given, settled, catalogue)
+    _tell_of_an_end_nobody_saw(report, given)
     applied = _apply(report, given, settled, catalogue) if given["apply"] or given["dry_run"] else None
     streams.print_out(fix_output.written(report, applied, given))
     return _code(applied.report if applied else report, given, settled)
@@ -86,16 +88,36 @@ def _apply(report: Report, given: dict[str, Any], settled: Settings, catalogue: 
     from envdoctor.cli.asking import Asker
     from envdoctor.facts.packages import Packages
 
-    means = applying.Means(
-        look=lambda: look(given, settled, catalogue),
-        ask=Asker(yes=given["yes"]),
-        keep=records.Keeper(),
-        dry=given["dry_run"],
-    )
     prefix = (report.snapshot.get(Packages) or Packages()).prefix or ""
     idle = given["dry_run"] or not any(each.fixes for each in report.active)
-    with contextlib.nullcontext() if idle else records.held(prefix):
+    with contextlib.nullcontext(()) if idle else records.held(prefix) as held:
+        means = applying.Means(
+            look=lambda: look(given, settled, catalogue),
+            ask=Asker(yes=given["yes"]),
+            keep=records.Keeper(),
+            dry=given["dry_run"],
+            held=held,
+        )
         return applying.apply(report, frozenset(given["ids"]), means)
+
+
+def _tell_of_an_end_nobody_saw(report: Report, given: dict[str, Any]) -> None:
+    """Say that an earlier run was ended in the middle of a step, and how to take back what that step did."""
+    from envdoctor.cli import records
+    from envdoctor.facts.packages import Packages
+    from envdoctor.render.untrusted import one_line
+
+    packages = report.snapshot.get(Packages)
+    found = records.left_open(packages.prefix) if packages and packages.prefix else None
+    if found is None or any(given.get(name) for name in ELSEWHERE):
+        return
+    path, record = found
+    if records.is_held(record.prefix):
+        return
+    streams.notice(
+        f"envdoctor: the run of {record.created} ended in the middle of a step ({one_line(record.under_way)}), so that "
+        f"packages may be half installed.\n  Take it back with: envdoctor fix --undo {shlex.quote(str(path))}"
+    )
 
 
 def _code(report: Report, given: dict[str, Any], settled: Settings) -> int:

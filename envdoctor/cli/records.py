@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from envdoctor.remedy.apply import SCHEMA, Record
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+MOST_LOOKED_AT = 50  # the newest records; an environment whose last change is older is not asked about
 LARGEST = 4 << 20  # a list of ten thousand packages is 1 MB
 EXPECTED = "expected a record that envdoctor fix --apply wrote, or 'last'"
 
@@ -50,15 +52,16 @@ class Keeper:
 
 
 @contextlib.contextmanager
-def held(prefix: str) -> Iterator[None]:
+def held(prefix: str) -> Iterator[tuple[int, ...]]:
     """Keep one environment for one run at a time: two that install into it at once leave neither's packages.
 
-    The lock ends with the process, however that ends. Where no lock can be made, none is held.
+    Gives what an installer has to hold open: the lock ends with the last process that does, however that ends. An
+    installer may outlive a doctor that was killed. Where no lock can be made, none is held.
     """
     try:
         import fcntl
     except ImportError:  # Windows
-        yield
+        yield ()
         return
     name = hashlib.sha256(prefix.encode("utf-8", "replace")).hexdigest()[:16]
     try:
@@ -70,11 +73,23 @@ def held(prefix: str) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(handle)
-        raise click.UsageError(f"another envdoctor fix changes {prefix} now: wait until it has ended") from None
+        said = f"another envdoctor fix, or an installer that it has started, changes {prefix} now"
+        raise click.UsageError(f"{said}: wait until it has ended") from None
     try:
-        yield
+        yield (handle,)
     finally:
         os.close(handle)
+
+
+def is_held(prefix: str) -> bool:
+    """Tell whether a run, or an installer that one has started, changes this environment now."""
+    try:
+        with held(prefix):
+            return False
+    except click.UsageError:
+        return True
+    except OwnFailure:  # where no lock can be made, nobody has one
+        return False
 
 
 def _new() -> Path:
@@ -82,6 +97,26 @@ def _new() -> Path:
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
     now = dt.datetime.now(dt.timezone.utc)
     return where / f"{now:%Y%m%dT%H%M%S.%f}Z-{os.getpid()}.json"
+
+
+def left_open(prefix: str) -> tuple[Path, Record] | None:
+    """Give the newest record of an environment if nobody saw the end of its last step; None when all is well."""
+    found = sorted(folder().glob("*.json"), reverse=True)[:MOST_LOOKED_AT] if folder().is_dir() else []
+    for path in found:
+        try:
+            record = msgspec.json.decode(path.read_bytes(), type=Record)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            continue  # somebody else's, or a later version's
+        if record.prefix == prefix:
+            return (path, record) if record.under_way else None
+    return None
+
+
+def close(path: Path, record: Record) -> None:
+    """Write down that what a record says was taken back: nothing is under way any more, and nothing changed."""
+    keeper = Keeper()
+    keeper.path = path
+    keeper(replace(record, after=record.before, under_way=""))
 
 
 def read(word: str) -> tuple[Path, Record]:

@@ -31,16 +31,20 @@ def undo(given: dict[str, Any], catalogue: Catalogue) -> int:
     planned = remedy.undo(record, now)
     _show(path, record, planned)
     if not planned.commands:
+        if record.under_way and not planned.impossible:
+            records.close(path, record)
         return _end(given, path, planned, (), remedy.Effect.NOT_RUN if planned.impossible else remedy.Effect.GONE)
     ask = Asker(yes=given["yes"])
     if given["dry_run"] or not ask("Run it?"):
         return _end(given, path, planned, (), remedy.Effect.NOT_RUN if given["dry_run"] else remedy.Effect.DECLINED)
-    with records.held(record.prefix):
-        ran = tuple(run_all(planned.commands))
+    with records.held(record.prefix) as held:
+        ran = tuple(run_all(planned.commands, held))
     if any(each.ended.interrupted for each in ran):
         return _end(given, path, planned, ran, remedy.Effect.INTERRUPTED)
     left = remedy.undo(record, _packages(given, catalogue))
     effect = remedy.Effect.NOT_FIXED if left.commands or why_failed(ran) else remedy.Effect.FIXED
+    if effect is remedy.Effect.FIXED and not left.impossible:
+        records.close(path, record)
     return _end(given, path, planned, ran, effect)
 
 

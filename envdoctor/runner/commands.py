@@ -34,17 +34,24 @@ class Ended:
     interrupted: bool = False
 
 
-def run_command(argv: Sequence[str], *, timeout: float, hear: Hear, environ: Mapping[str, str] | None = None) -> Ended:
+def run_command(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    hear: Hear,
+    environ: Mapping[str, str] | None = None,
+    keep_open: tuple[int, ...] = (),
+) -> Ended:
     """Run a program to its end or to the deadline, and tell each line that it prints as it comes.
 
     It has no terminal and nothing to read, so that it cannot wait for an answer. Ctrl-C stops it, first gently; what
-    has not ended then is killed with all its children.
+    has not ended then is killed with all its children. ``keep_open``: files that it holds open as well, until its end.
     """
     began, interrupted = time.monotonic(), False
     try:
         process = subprocess.Popen(
             list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={**os.environ, **(environ or {})}, start_new_session=True,
+            env={**os.environ, **(environ or {})}, start_new_session=True, pass_fds=keep_open,
         )  # fmt: skip
     except (OSError, ValueError) as error:
         return Ended(None, f"{argv[0]} cannot be started: {error}")
