@@ -144,6 +144,14 @@ def test_only_safe_steps_are_run() -> None:
     assert [Effect.NOT_RUN] == [each.effect for each in run(system).ends]
 
 
+def test_an_environment_that_may_not_be_written_is_left_alone(state: Path) -> None:
+    """An installer would fetch gigabytes before it fails; nothing is run and nothing recorded."""
+    has = packages("torch==2.13.0", may_write=False)
+    applied = run(report(finding("a", WORKS), has=has))
+    assert [(Effect.NOT_RUN, "this user may not write /venv: its owner can run it")] == effects(applied)
+    assert not list(state.glob("*.json"))
+
+
 def test_a_consequence_is_not_touched_before_its_cause() -> None:
     """While a cause is left to the person, what follows from it is left too; named alone it is run."""
     admin = way("Ask root", command("sudo", "x"), safety=Safety.ADMIN)
@@ -299,7 +307,7 @@ def test_one_environment_is_changed_by_one_run_at_a_time(state: Path) -> None:
 
     with records.held("/venv"):
         with (
-            pytest.raises(click.UsageError, match="another envdoctor fix, .* changes /venv now"),
+            pytest.raises(click.UsageError, match=r"another envdoctor fix, .* changes /venv now"),
             records.held("/venv"),
         ):
             pass

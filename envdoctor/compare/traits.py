@@ -102,6 +102,7 @@ _LEFT_OUT = """
     attention.*.config attention.*.refused attention.*.reason kernel.*.config kernel.*.reason kernel.*.name
     kernel_answers.fingerprint.reason kernel_answers.fingerprint.size kernel_answers.fingerprint.setting
     error_text.lines error_text.python_versions error_text.left_out
+    packages.may_write
     wanted.requirements wanted.indexes wanted.channels wanted.images wanted.python wanted.variables wanted.locked
     pasted.formats pasted.remarks required.needs drift.rows drift.slower drift.not_compared drift.source drift.kind
     drift.saved drift.strict drift.compared drift.measured drift.ambiguous

@@ -48,6 +48,7 @@ class Packages(Fact):
     executable: Optional[str] = read_from("sys.executable", private=True)
     environment_kind: Optional[str] = read_from("pyvenv.cfg, conda-meta")  # venv, conda, system
     prefix: Optional[str] = read_from("sys.prefix", private=True)
+    may_write: Optional[bool] = read_from("access(2) on the environment's site-packages")  # by this user
     has_pip: Optional[bool] = read_from("pip on the module search path")
     has_uv: Optional[bool] = read_from("pyvenv.cfg uv, PATH")
     path: Tuple[str, ...] = read_from("sys.path", (), private=True)

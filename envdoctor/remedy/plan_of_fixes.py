@@ -132,6 +132,8 @@ def why_not_run(step: Step, packages: Packages | None) -> str:
     if packages is None or packages.environment_kind not in ENVIRONMENTS:
         kind = packages.environment_kind if packages else None
         return f"this Python is no virtual environment ({kind or 'its kind is not known'})"
+    if packages.may_write is False:
+        return f"this user may not write {packages.prefix or 'the environment'}: its owner can run it"
     return ""
 
 

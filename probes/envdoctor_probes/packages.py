@@ -56,6 +56,7 @@ def packages(context: Context) -> Packages:
         executable=sys.executable or None,
         environment_kind=_kind(prefix, config),
         prefix=prefix,
+        may_write=_may_write(prefix),
         has_pip="pip" in names or any("pip" in each.names for each in listed),
         has_uv=_has_uv(context, config),
         path=context.path,
@@ -75,6 +76,12 @@ def environment_prefix(context: Context) -> str:
         if each and os.path.exists(os.path.join(each, "pyvenv.cfg")):
             return each
     return sys.prefix
+
+
+def _may_write(prefix: str) -> Optional[bool]:
+    """Tell whether this user may install into the environment; None where its site-packages is somewhere else."""
+    site = os.path.join(prefix, "lib", "python%d.%d" % sys.version_info[:2], "site-packages")
+    return os.access(site, os.W_OK | os.X_OK) if os.path.isdir(site) else None
 
 
 def _kind(prefix: str, config: Optional[str]) -> str:
