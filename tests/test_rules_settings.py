@@ -38,10 +38,19 @@ def test_small_shm_on_a_host_is_remounted() -> None:
     assert "sudo mount -o remount,size=8G /dev/shm" == finding.fixes[0].commands[0].shell
 
 
+def test_shm_that_others_have_filled() -> None:
+    """A large mount with nothing left in it fires as well; what is named first only looks at what fills it."""
+    finding = check(shm_too_small, Resources(shm_total_mib=65536, shm_free_mib=12), UBUNTU, ONE_GPU).finding
+    assert finding.title.startswith("/dev/shm has 12 MiB free of 65536 MiB")
+    assert ("ls -lhS /dev/shm | head -n 20", True) == (finding.fixes[0].commands[0].shell, len(finding.fixes) > 1)
+
+
 @pytest.mark.parametrize(
     ("facts", "status"),
     [
         ((Resources(shm_total_mib=1024), ONE_GPU), Status.PASSED),
+        ((Resources(shm_total_mib=65536, shm_free_mib=512), ONE_GPU), Status.PASSED),
+        ((Resources(shm_total_mib=65536, shm_free_mib=511), ONE_GPU), Status.FIRED),
         ((Resources(shm_total_mib=1023), ONE_GPU), Status.FIRED),
         ((Resources(shm_total_mib=64), NO_GPU, NO_NODES, DOCKER), Status.NOT_APPLICABLE),
         ((Resources(unknown={"shm_total_mib": "no /dev/shm"}), ONE_GPU), Status.UNKNOWN),
