@@ -160,7 +160,8 @@ def main() -> None:
     blocks = 0 if place.is_cuda and given.blocks == FEW_BLOCKS else given.blocks
     recipe = model_of(place, given.model, blocks)
     step, loop = harness(place, recipe, given.batch), by_hand(place, recipe, given.batch)
-    name = f"{given.model}{f' of {blocks} blocks' if blocks else ''} step, batch {given.batch} / loop by hand"
+    of = f", {blocks} of its blocks," if blocks else ""
+    name = f"{given.model}{of} step, batch {given.batch} / loop by hand"
     print(compare(name, step, loop, STEP_SHARE * given.seconds), flush=True)
     size = given.size or (8192 if place.is_cuda else 512)
     mine, others = product(place, size)

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from envdoctor_probes.bench import decoding, jpegs
+from envdoctor_probes.bench import decoding, jpegs, loader
 from envdoctor_probes.bench.dali import dali, dali_work
+from envdoctor_probes.bench.jpegs import Folder
 from envdoctor_probes.bench.loader import worker_counts
+from envdoctor_probes.bench.place import Cpu
 from envdoctor_probes.bench.suite import NotApplicable
+from envdoctor_probes.bench.wanted import Wanted
 
 from envdoctor.facts.bench import BenchLoader
 from envdoctor.probe import NotThere
-from tests.bench_stand import NEEDS_TORCH, no_limit, run
+from tests.bench_stand import NEEDS_TORCH, context, no_limit, run
 
 pytestmark = [*NEEDS_TORCH, pytest.mark.usefixtures("no_limit")]
 __all__ = ["no_limit"]
@@ -63,6 +66,26 @@ def test_the_loader_is_measured_by_the_number_of_workers(
     assert ("loader-dali", "not-applicable") == (fact.measured[-1].name, fact.measured[-1].state)
     assert (True, 4 * 3 * 224 * 224 * 4) == (fact.made_here, fact.batch_bytes)
     assert [] == list(tmp_path.iterdir())
+
+
+def test_workers_whose_batches_do_not_fit_into_shared_memory_are_not_started(
+    pil: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker's 64 MiB hold one worker's batches of 16 images, not eight workers': those would die with "Bus error"."""
+    import torch
+
+    given = loader.Limits(8, 64 << 20, 64 << 20)
+    monkeypatch.setattr(loader, "limits", lambda _context: given)
+    folder = Folder(str(tmp_path), (), made_here=True)
+    loading = loader.Loading(context(), Cpu(torch, "cpu", 1), Wanted(device="cpu"), folder, pil)
+    words = "its batches need 147 MiB of shared memory, and 64 MiB are free in /dev/shm"
+    assert ["", "", words] == [loading._no_shared_memory(workers) for workers in (0, 1, 8)]
+    started: list[str] = []
+    monkeypatch.setattr(loading.suite, "measure", lambda task, _parts: started.append(task.config.get("workers", "")))
+    loading.measure()
+    refused = {each.config["workers"]: each.state for each in loading.suite.measured}
+    assert {"4": "refused", "8": "refused"} == refused
+    assert ["0", "1", "2"] == [each for each in started[2:] if each != "8"]
 
 
 def test_the_users_images_are_found_and_stay(pil: Any, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from envdoctor.bench.run import Run
 from envdoctor.bench.statistics import Change
 from envdoctor.diagnose import examine
 from envdoctor.facts import Fact
-from envdoctor.facts.bench import BenchCollectives, BenchGemm, Measured
+from envdoctor.facts.bench import BenchCollectives, BenchGemm, BenchHost, Measured
 from envdoctor.facts.driver import CudaDevice, CudaDriver
 from envdoctor.facts.host import Environment, Variable
 from envdoctor.facts.torch import TorchBuild, TorchSettings
@@ -291,3 +291,18 @@ def test_every_model_that_is_listed_can_be_asked_for() -> None:
     from envdoctor_probes.bench import recipes
 
     assert set(NAMES) == set(recipes.NAMES)
+
+
+def test_what_the_allocator_keeps_is_said() -> None:
+    """After steps of changing batch: what it holds, what lies idle inside; nothing where nothing was counted."""
+    host = BenchHost(
+        allocated_mib=120.0, reserved_mib=2048.0, peak_allocated_mib=1500.0, inactive_split_mib=310.4, segments=41,
+        allocation_retries=2, allocator_settings="PYTORCH_ALLOC_CONF=expandable_segments:False",
+    )  # fmt: skip
+    shown = " ".join(bench.render(result(replace(cards.a100(), host=host)), width=300).split())
+    assert (
+        "The allocator after steps of changing batch holds 2,048 MiB for a peak of 1,500 MiB in use; 310 MiB are free "
+        "inside 41 segments and cannot be given back; it ran out and began anew 2 times "
+        "(PYTORCH_ALLOC_CONF=expandable_segments:False)."
+    ) in shown
+    assert "The allocator" not in bench.render(result(replace(cards.a100(), host=BenchHost())))

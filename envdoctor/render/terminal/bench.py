@@ -46,6 +46,7 @@ def _sections(result: Result, look: Look, *, everything: bool) -> Iterator[Line]
     yield from _answer(result, look)
     yield from findings.findings(of_speed(result.report), look, everything=everything)
     yield from tables(result, look, everything=everything)
+    yield from _allocator(result, look)
     yield from _ceilings(result, look)
     yield from _projection(result.projection, look)
     yield from _verdict(result, look)
@@ -154,6 +155,23 @@ def _is_of_speed(finding: Finding, report: Report) -> bool:
         key.partition("@")[0] for each in report.findings if groups.get(each.id) in SPEED for key in each.caused_by
     }
     return groups.get(finding.id) in SPEED or finding.id in causes
+
+
+def _allocator(result: Result, look: Look) -> Iterator[Line]:
+    """Say what the caching allocator holds after training with changing batches, and how much of that lies idle."""
+    found = result.run.host if result.run else None
+    if found is None or not found.reserved_mib or found.allocated_mib is None:
+        return
+    said = f"The allocator after steps of changing batch holds {found.reserved_mib:,.0f} MiB"
+    if found.peak_allocated_mib:
+        said += f" for a peak of {found.peak_allocated_mib:,.0f} MiB in use"
+    if found.inactive_split_mib is not None:
+        segments = many(found.segments, "segment") if found.segments else "its segments"
+        said += f"; {found.inactive_split_mib:,.0f} MiB are free inside {segments} and cannot be given back"
+    if found.allocation_retries:
+        said += f"; it ran out and began anew {many(found.allocation_retries, 'time')}"
+    yield from paragraph(look.clean(f"{said} ({found.allocator_settings or 'no allocator setting'})."), look.width)
+    yield ()
 
 
 # Ceilings and projection

@@ -103,7 +103,7 @@ class Loading:
             measured=tuple(suite.measured), folder=folder.path, made_here=folder.made_here,
             images=len(folder.files), mean_bytes=folder.mean_bytes, mean_width=folder.mean_width,
             mean_height=folder.mean_height, cpus=self._limits.cpus, shm_bytes=self._limits.shm_bytes,
-            shm_free_bytes=self._limits.shm_free_bytes, batch_bytes=self._batch * 3 * SIZE * SIZE * 4,
+            shm_free_bytes=self._limits.shm_free_bytes, batch_bytes=self._batch_bytes,
             dali_version=None if module is None else str(module.__version__),
         )  # fmt: skip
 
@@ -117,7 +117,25 @@ class Loading:
         config = {"workers": str(self._limits.cpus), "decoder": "DALI", "batch": str(self._batch)}
         tasks.append(self._task("loader-dali", self._load_with_dali, **config))
         for number, task in enumerate(tasks):
-            self.suite.measure(task, len(tasks) - number)
+            why = self._no_shared_memory(int(task.config.get("workers", "0"))) if task.name == "loader" else ""
+            if why:
+                self.suite.keep(task, "refused", why)
+            else:
+                self.suite.measure(task, len(tasks) - number)
+
+    def _no_shared_memory(self, workers: int) -> str:
+        """Say that the workers' batches do not fit into shared memory: they would die of it with "Bus error"."""
+        free = self._limits.shm_free_bytes
+        needs = _PREFETCHED * workers * self._batch_bytes
+        if free is None or needs <= free:
+            return ""
+        return (
+            f"its batches need {needs / MIB:,.0f} MiB of shared memory, and {free / MIB:,.0f} MiB are free in /dev/shm"
+        )
+
+    @property
+    def _batch_bytes(self) -> int:
+        return self._batch * 3 * SIZE * SIZE * 4
 
     @staticmethod
     def _task(name: str, prepare: Any, **config: str) -> Task:
