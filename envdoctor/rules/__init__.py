@@ -25,7 +25,7 @@ MODULES = (
     "containers", "ngc", "wsl", "limits", "numa", "threads", "debug_settings", "variable_names", "variable_values",
     "switched_off", "allocator", "compiling",
     "required", "fleet",
-    "measured_card", "measured_training", "measured_links", "measured_trust",
+    "measured_card", "measured_training", "measured_loader", "measured_links", "measured_trust",
     "restart", "loading", "default_precision",
 )  # fmt: skip
 # Witnesses: what words of logs and tracebacks add to the rules above. Imported only where there is a text.
