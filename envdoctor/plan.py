@@ -162,8 +162,8 @@ _WEIGHTS = {
     "collectives": 3.0, "host": 1.0,
 }  # fmt: skip
 # A CPU has no copies to a device, its products are soon told, and a training step takes seconds.
-CPU_BUDGETS = {"quick": 40.0, "default": 170.0, "full": 780.0}
-_CPU_WEIGHTS = {**_WEIGHTS, "gemm": 2.0, "memory": 0.5, "copies": 0.1, "attention": 1.5, "ladder": 12.0}
+CPU_BUDGETS = {"quick": 40.0, "default": 195.0, "full": 780.0}
+_CPU_WEIGHTS = {**_WEIGHTS, "gemm": 1.5, "memory": 0.5, "copies": 0.1, "attention": 1.2, "model": 3.5, "ladder": 14.0}
 _DEVICE_SECONDS = 60.0  # the first question to a device may have to wait for the driver
 _SLACK = 45.0  # what a suite may take beyond its share: an operation that has begun is finished
 

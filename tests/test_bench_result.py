@@ -19,7 +19,7 @@ from envdoctor.bench.run import Run
 from envdoctor.bench.statistics import Change
 from envdoctor.diagnose import examine
 from envdoctor.facts import Fact
-from envdoctor.facts.bench import BenchCollectives, BenchGemm, BenchHost, Measured
+from envdoctor.facts.bench import BenchCollectives, BenchGemm, BenchHost, LargestBatch, Measured
 from envdoctor.facts.driver import CudaDevice, CudaDriver
 from envdoctor.facts.host import Environment, Variable
 from envdoctor.facts.torch import TorchBuild, TorchSettings
@@ -306,3 +306,20 @@ def test_what_the_allocator_keeps_is_said() -> None:
         "(PYTORCH_ALLOC_CONF=expandable_segments:False)."
     ) in shown
     assert "The allocator" not in bench.render(result(replace(cards.a100(), host=BenchHost())))
+
+
+def test_why_there_is_no_largest_batch_is_said() -> None:
+    """What ran out of time is shown to everybody, what a CPU cannot have to those who read all."""
+    ladder = cards.a100().ladder
+    assert ladder is not None
+    found = (
+        LargestBatch("amp-bf16", 96),
+        LargestBatch("checkpointing", state="skipped", reason="no time"),
+        LargestBatch("default", state="not-applicable", reason="it is a CPU"),
+    )
+    made = result(replace(cards.a100(), ladder=replace(ladder, largest=found)))
+    shown, everything = bench.render(made), bench.render(made, show="all")
+    assert "Largest batch that fits: 96 with amp-bf16" in shown
+    assert "largest batch with checkpointing: skipped: no time" in shown
+    assert "it is a CPU" not in shown
+    assert "largest batch with default: not applicable: it is a CPU" in everything

@@ -10,7 +10,7 @@ import click
 
 from envdoctor.bench.models import NAMES
 from envdoctor.nearest import unknown
-from envdoctor.plan import BUDGETS, DEFAULT_SUITES, SUITES
+from envdoctor.plan import DEFAULT_SUITES, SUITES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,7 +112,7 @@ def times(given: Mapping[str, Any]) -> tuple[float, dict[str, float]]:
     seconds = shares(suites_of(given), budget, on_cpu=given["device"] == "cpu" or not has_gpu())
     limit = given["timeout"] or LIMITS[budget]
     left = max(LEAST_TO_MEASURE, limit - BESIDE_THE_SUITES[budget], limit / 2)
-    scale = min(1.0, left / BUDGETS[budget])
+    scale = min(1.0, left / sum(seconds.values()))
     return limit, {suite: share * scale for suite, share in seconds.items()}
 
 

@@ -10,10 +10,11 @@ from envdoctor.render.terminal.layout import paragraph
 from envdoctor.render.terminal.numbers import number, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from envdoctor.bench.ladder import Rung
     from envdoctor.bench.result import Result
+    from envdoctor.facts.bench import LargestBatch
     from envdoctor.render.terminal.look import Line, Look, Span
 
 MILLI = 1e-3
@@ -70,6 +71,18 @@ def ladder(result: Result, look: Look, *, everything: bool) -> Iterator[Line]:
     if largest:
         said = ", ".join(f"{each.batch} with {each.step}" for each in largest)
         yield from paragraph(look.clean(f"Largest batch that fits: {said}"), look.width)
+        yield ()
+    yield from _no_largest(found.largest, look, everything=everything)
+
+
+def _no_largest(found: Sequence[LargestBatch], look: Look, *, everything: bool) -> Iterator[Line]:
+    """Say why no largest batch is known; what this device cannot have is left for those who want to read all."""
+    from envdoctor.render.terminal.bench_tables import not_measured
+
+    rows = [each for each in found if not each.batch and (everything or each.state != "not-applicable")]
+    if rows:
+        said = ((f"largest batch with {each.step}", f"{each.state.replace('-', ' ')}: {each.reason}") for each in rows)
+        yield from not_measured(said, look)
         yield ()
 
 
