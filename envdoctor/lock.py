@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import InvalidVersion, Version
 
-from envdoctor.compare.groups import alike
 from envdoctor.compare.subjects import fact_of
-from envdoctor.compare.traits import PAIRS, ROWS, slack_of
+from envdoctor.compare.traits import PAIRS, ROWS, alike, slack_of
 from envdoctor.facts import fact_fields
 from envdoctor.nearest import unknown
 from envdoctor.snapshot import BY_KEY

@@ -9,7 +9,8 @@ import pytest
 
 from envdoctor import demo
 from envdoctor.cli import exits
-from envdoctor.compare.groups import alike, apart, side_by_side
+from envdoctor.compare.groups import apart, side_by_side
+from envdoctor.compare.traits import alike
 from envdoctor.diagnose import examine
 from envdoctor.finding import Report
 from envdoctor.outcome import Failed

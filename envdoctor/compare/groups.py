@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from envdoctor.compare.flat import flatten
 from envdoctor.compare.subjects import fact_of, rank_of, subject_of
-from envdoctor.compare.traits import slack_of
+from envdoctor.compare.traits import alike, slack_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,15 +88,6 @@ def _groups(key: str, values: Mapping[str, Value | None]) -> tuple[Group, ...]:
         members.setdefault(same, []).append(name)
     groups = (Group(value, tuple(names)) for value, names in members.items())
     return tuple(sorted(groups, key=lambda each: -len(each.targets)))
-
-
-def alike(first: Value | None, second: Value | None, slack: float) -> bool:
-    """Tell whether two values are the same, or numbers no further apart than this fraction of the larger one."""
-    if first == second:
-        return True
-    if isinstance(first, (int, float)) and isinstance(second, (int, float)) and slack:
-        return abs(first - second) <= slack * max(abs(first), abs(second))
-    return False
 
 
 def _seen(reports: Sequence[Report]) -> tuple[Seen, ...]:

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from envdoctor.compare.flat import flatten
-from envdoctor.compare.groups import alike
 from envdoctor.compare.subjects import fact_of, rank_of, row_of, story_of, subject_of
-from envdoctor.compare.traits import OWN, PAIRS, ROWS, SETTLED, VOLATILE, slack_of
+from envdoctor.compare.traits import OWN, PAIRS, ROWS, SETTLED, VOLATILE, alike, slack_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

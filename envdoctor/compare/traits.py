@@ -130,3 +130,12 @@ def slack_of(key: str) -> float:
     """Give the fraction by which the number under this key may differ and still be the same."""
     top, _, rest = key.partition(".")
     return SLACK.get(key) or SLACK.get(f"{top}.*.{rest.rpartition('.')[2]}", 0.0)
+
+
+def alike(first: object, second: object, slack: float) -> bool:
+    """Tell whether two values are the same, or numbers no further apart than this fraction of the larger one."""
+    if first == second:
+        return True
+    if isinstance(first, (int, float)) and isinstance(second, (int, float)) and slack:
+        return abs(first - second) <= slack * max(abs(first), abs(second))
+    return False

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from envdoctor.compare.traits import slack_of
+from envdoctor.compare.traits import alike, slack_of
 from envdoctor.facts.fleet import Difference, RankDifferences, Share
 from envdoctor.fleet.headlines import is_headline, name_of, place
 from envdoctor.fleet.private import private_differences
@@ -110,15 +110,9 @@ def _with_slack(parted: Parted, slack: float) -> Parted:
         return parted
     kept: Parted = {}
     for value, bits in sorted(parted.items(), key=lambda each: -each[1].bit_count()):
-        same = next((each for each in kept if _near(each, value, slack)), value)
+        same = next((each for each in kept if alike(each, value, slack)), value)
         kept[same] = kept.get(same, 0) | bits
     return kept
-
-
-def _near(first: Value, second: Value, slack: float) -> bool:
-    if not isinstance(first, (int, float)) or not isinstance(second, (int, float)):
-        return False
-    return abs(first - second) <= slack * max(abs(first), abs(second))
 
 
 def _runs(members: Sequence[Member]) -> Iterator[tuple[str, Parted]]:
