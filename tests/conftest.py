@@ -16,8 +16,8 @@ REPOSITORY = Path(__file__).parent.parent
 # Long tests of what is the same code in the source and in the wheel: they run once, from the source.
 ONCE = frozenset((
     "test_bench_collectives", "test_bench_engine", "test_bench_loader", "test_bench_models", "test_bench_pretended_gpu",
-    "test_bench_suites", "test_docs", "test_examples", "test_fix_commands", "test_fleet_network", "test_fleet_ranks",
-    "test_fleet_torchrun", "test_html_in_chromium", "test_preflight_ranks", "test_readers_damage",
+    "test_bench_suites", "test_docs", "test_examples", "test_fix_commands", "test_fleet_deep", "test_fleet_network",
+    "test_fleet_ranks", "test_fleet_torchrun", "test_html_in_chromium", "test_preflight_ranks", "test_readers_damage",
     "test_readers_untrusted", "test_recorded_cases", "test_refresh_knowledge", "test_remedy_install",
     "test_shell_completion", "test_via_ssh",
 ))  # fmt: skip

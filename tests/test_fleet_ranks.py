@@ -125,6 +125,8 @@ def test_ctrl_c_ends_the_waiting_with_a_report(tmp_path: Path) -> None:
         (("--nnodes", "2"), {}, "--node-rank is None, expected 0 to 1"),
         (("--nnodes", "2", "--node-rank", "0"), {}, "--master-addr is missing"),
         (("--sync-timeout", "-1"), {}, "'-1' is not a number of seconds above 0"),
+        (("--stage-timeout", "9"), {}, "--stage-timeout is for the tests of --deep: use both"),
+        (("--deep", "."), {}, "--deep says how to collect, and saved snapshots were collected: use one"),
     ],
 )
 def test_what_cannot_be_meant_is_a_usage_error(

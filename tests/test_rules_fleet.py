@@ -281,7 +281,12 @@ def pairs(**results: float | str) -> Stage:
         ),
         (
             pairs(p01=900.0, p23=95.0, p02=920.0, p13=90.0, p03=89.0, p12=910.0),
-            {"3": (Severity.WARNING, "Rank 3 is slow with 3 of the 3 ranks it was paired with")},
+            {
+                "3": (
+                    Severity.WARNING,
+                    "Rank 3 is slow with 3 of the 3 ranks it was paired with: 90 MB/s, elsewhere 910 MB/s",
+                )
+            },
         ),
         (
             pairs(p01=900.0, p23="timed-out", p02=920.0, p13="timed-out", p03=890.0),

@@ -29,7 +29,7 @@ _TICK = 0.0005
 def start(setting: Setting, paths: Paths, jobs: Sequence[Job], pipes: Pipes, questions: Sequence[Question]) -> int:
     """Fork a process that runs the jobs, and give its pid."""
     parent = os.getpid()
-    pid = _fork_quietly()
+    pid = fork_quietly()
     if pid == 0:
         _live(Desk(setting, paths, Voice(-1), -1, {}), parent, jobs, pipes, questions)
     return pid
@@ -68,14 +68,14 @@ def _hand_on(desk: Desk, questions: Sequence[Question]) -> None:
     if refused:
         desk.voice.say({"event": "closed", "outcome": refused[0], "reason": refused[1]})
         return
-    why = _unfit()
+    why = unfit()
     if why:
         desk.voice.say({"event": "unfit", "reason": why})
         return
     kernel.adopt_orphans(wanted=False)
     parent = os.getpid()
     for job, pipes in questions:
-        pid = _fork_quietly()
+        pid = fork_quietly()
         if pid == 0:
             _question(desk, parent, job, pipes)
         desk.voice.say({"event": "forked", "probe": job.name, "pid": pid})
@@ -92,14 +92,14 @@ def _refused(desk: Desk) -> Optional[Tuple[str, str]]:
     return None
 
 
-def _unfit() -> str:
+def unfit() -> str:
     """Say why this process must not be forked: another thread may hold a lock that nobody would ever release.
 
     Threads that end themselves before a fork (OpenBLAS has such a handler) are no obstacle: a trial fork shows it.
     """
     try:
         if _threads() > 1:
-            pid = _fork_quietly()
+            pid = fork_quietly()
             if pid == 0:
                 os._exit(0)
             os.waitpid(pid, 0)
@@ -121,7 +121,8 @@ def _threads() -> int:
     return found
 
 
-def _fork_quietly() -> int:
+def fork_quietly() -> int:
+    """Fork without Python's own words about threads."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # newer Pythons warn of threads, which were counted above
         return os.fork()

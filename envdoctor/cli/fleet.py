@@ -21,13 +21,24 @@ if TYPE_CHECKING:
     from envdoctor.cli.catalogue import Catalogue
     from envdoctor.cli.fleet_board import Meet
     from envdoctor.cli.fleet_rank import Rank
+    from envdoctor.cli.fleet_stages import Staged
     from envdoctor.cli.settings import Settings
     from envdoctor.facts import Fact
     from envdoctor.fleet.launch import Launch
     from envdoctor.fleet.reporting import Fleet, FleetReport
     from envdoctor.snapshot import Snapshot
 
-COLLECTING = ("level", "timeout", "sync_timeout", "nnodes", "node_rank", "master_addr", "master_port")
+COLLECTING = (
+    "level",
+    "timeout",
+    "sync_timeout",
+    "deep",
+    "stage_timeout",
+    "nnodes",
+    "node_rank",
+    "master_addr",
+    "master_port",
+)
 SYNC_SECONDS = 60.0
 TOLD_EVERY = 500  # files
 
@@ -45,6 +56,10 @@ TOLD_EVERY = 500  # files
 @click.option("--fail-on", type=OneOf("severity", FAIL_ON), help="Exit 1 from this severity on. [default: error]")
 @click.option("--timeout", type=Seconds(), help="Limit of each rank's own look in seconds. [default: 120; quick 15]")
 @click.option("--sync-timeout", type=Seconds(), help="Limit of waiting for the other ranks in seconds. [default: 60]")
+@click.option("--deep", is_flag=True, help="Also test the ranks and the ways between them: each alone, in pairs, all.")
+@click.option(
+    "--stage-timeout", type=Seconds(), help="Limit of each step of these tests in seconds. [default: 15 to 30]"
+)
 @click.option("--nnodes", type=click.IntRange(min=1), help="Without a launcher: how many nodes, one rank on each.")
 @click.option("--node-rank", type=int, help="Without a launcher: which of them this one is.")
 @click.option("--master-addr", metavar="HOST", help="Without a launcher: the host of node 0.")
@@ -62,6 +77,8 @@ def command(paths: tuple[str, ...], **given: Any) -> int:
     settled = settings.settle(given, catalogue)
     if paths:
         return _saved(paths, given, settled, catalogue)
+    if given["stage_timeout"] and not given["deep"]:
+        raise click.UsageError("--stage-timeout is for the tests of --deep: use both")
     return _ranks(_launch(given), given, settled, catalogue)
 
 
@@ -91,9 +108,15 @@ def _ranks(launch: Launch, given: dict[str, Any], settled: Settings, catalogue: 
     rank = fleet_rank.Rank(
         launch, settled, given["sync_timeout"] or SYNC_SECONDS, look,
         new_fleet=lambda: gathering(settled, catalogue, "rank"), deliver=lambda report: deliver(report, given, settled),
-        catalogue=catalogue,
+        catalogue=catalogue, staged=_staged(launch, given) if given["deep"] else None,
     )  # fmt: skip
     return fleet_rank.run(rank)
+
+
+def _staged(launch: Launch, given: Mapping[str, Any]) -> Staged:
+    from envdoctor.cli.fleet_stages import Staged
+
+    return Staged(launch, given["stage_timeout"])
 
 
 def look(rank: Rank, met: Meet, progress: Callable[[dict[str, Any]], None]) -> Snapshot:

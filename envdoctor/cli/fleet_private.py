@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from envdoctor import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from envdoctor.fleet.meeting import Heard, Meeting
     from envdoctor.snapshot import Snapshot
@@ -38,12 +38,15 @@ def hashes(snapshot: Snapshot, key: str) -> bytes:
     return json.dumps(keyed_variables(os.environ, snapshot, key)).encode()
 
 
-def answer(meeting: Meeting, snapshot: Snapshot, until: float) -> dict[str, Any] | None:
-    """Wait for the verdict; when the key comes before it, answer with the hashes."""
+def answer(
+    meeting: Meeting, snapshot: Snapshot, until: float, then: Callable[[Meeting], None]
+) -> dict[str, Any] | None:
+    """Wait for the verdict; when the key comes before it, answer with the hashes, and do what comes ``then``."""
     found = meeting.hear(until, "key", "verdict")
     if found is None or "key" not in found:
         return found
     meeting.bring(hashes(snapshot, str(found["key"])), KIND)
+    then(meeting)
     return meeting.hear(until, "verdict")
 
 

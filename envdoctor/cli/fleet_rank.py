@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from envdoctor.cli.catalogue import Catalogue
     from envdoctor.cli.fleet_board import Meet
+    from envdoctor.cli.fleet_stages import Staged
     from envdoctor.cli.settings import Settings
+    from envdoctor.facts import Fact
     from envdoctor.fleet.launch import Launch
     from envdoctor.fleet.meeting import Heard
     from envdoctor.fleet.reporting import Fleet, FleetReport
@@ -47,6 +49,7 @@ class Rank:
     new_fleet: Callable[[], Fleet]
     deliver: Callable[[FleetReport], int]
     catalogue: Catalogue
+    staged: Staged | None = None
     ended: Ended = field(default_factory=Ended)
     began: float = field(default_factory=time.monotonic)
 
@@ -58,7 +61,13 @@ class Rank:
     @property
     def last_call(self) -> float:
         """Give the time until which the verdict must be there, whatever others are at."""
-        return self.began + self.settled.timeout + LATE + self.sync_seconds
+        staged = self.staged.budget if self.staged else 0.0
+        return self.began + self.settled.timeout + LATE + self.sync_seconds + staged
+
+    def take_part(self, meeting: Meeting) -> None:
+        """Take part in the staged tests, where there are any."""
+        if self.staged:
+            self.staged.follow(meeting, self.last_call)
 
 
 def run(rank: Rank) -> int:
@@ -68,7 +77,7 @@ def run(rank: Rank) -> int:
         from envdoctor.target import Patient
 
         try:
-            met = meet(rank.launch, Patient(), rank.settled.timeout + LATE + rank.sync_seconds)
+            met = meet(rank.launch, Patient(), rank.last_call - rank.began)
         except BoardError as error:
             raise streams.OwnFailure(str(error)) from None
         meeting = Meeting(met.board, rank.launch.rank, rank.launch.world_size, rank.ended, rank.grace)
@@ -78,6 +87,8 @@ def run(rank: Rank) -> int:
             meeting.cannot(f"envdoctor itself failed: {type(error).__name__}: {error}")
             raise
         finally:
+            if rank.staged:
+                rank.staged.close()
             met.board.close()
 
 
@@ -86,6 +97,8 @@ def _with_board(rank: Rank, met: Meet, meeting: Meeting) -> int:
     presence = Presence(meeting, hello, met.joining)
     presence.start()
     snapshot = rank.look(rank, met, _Doing(presence))
+    if rank.staged:
+        rank.staged.begin(rank.ended)
     presence.stop()
     if not _joined(rank, met, presence, snapshot.get(Rendezvous)):
         return _alone(rank, snapshot, presence.refused)
@@ -155,7 +168,7 @@ def _hopeless(seen: Rendezvous | None) -> bool:
 
 
 def _speak(rank: Rank, meeting: Meeting, private: bytes = b"") -> int:
-    """Wait for all, make the report, and tell everybody the exit code when it is out.
+    """Wait for all, have the staged tests run, make the report, and tell everybody the exit code when it is out.
 
     ``private``: this rank's keyed hashes; empty where the ranks have no key.
     """
@@ -163,14 +176,17 @@ def _speak(rank: Rank, meeting: Meeting, private: bytes = b"") -> int:
     heard = meeting.gather(began + rank.sync_seconds)
     waited = round(time.monotonic() - began, 1)
     hashes = {rank.launch.rank: private, **fleet_private.of_others(meeting, heard)} if private else {}
-    report = _report(rank, heard, waited, hashes)
+    staged = (rank.staged.measured(meeting, heard),) if rank.staged else ()
+    report = _report(rank, heard, waited, hashes, *staged)
     code = rank.deliver(report)
     meeting.announce({"code": code, "by": rank.launch.rank})
     meeting.see_all_off(each.rank for each in heard if each.snapshot is not None)
     return code
 
 
-def _report(rank: Rank, heard: Sequence[Heard], waited: float, hashes: Mapping[int, bytes]) -> FleetReport:
+def _report(
+    rank: Rank, heard: Sequence[Heard], waited: float, hashes: Mapping[int, bytes], *others: Fact
+) -> FleetReport:
     fleet = rank.new_fleet()
     fleet.began = rank.began
     leaders = {_node(each): each.snapshot for each in heard if each.hello and each.hello.leads}
@@ -191,7 +207,7 @@ def _report(rank: Rank, heard: Sequence[Heard], waited: float, hashes: Mapping[i
         address=f"{launch.address}:{launch.port}", silent=(*silent(heard, rank.ended.by), *unreadable),
         waited_seconds=waited, ended_by=rank.ended.by,
     )  # fmt: skip
-    return fleet.report(ranks, interrupted=rank.ended.by == "SIGINT")
+    return fleet.report(ranks, *others, interrupted=rank.ended.by == "SIGINT")
 
 
 def _node(heard: Heard) -> str:
@@ -202,8 +218,8 @@ def _node(heard: Heard) -> str:
 
 
 def _listen(rank: Rank, meeting: Meeting, snapshot: Snapshot) -> int:
-    """Wait for the verdict; when nobody speaks, speak, or let the next rank do it."""
-    verdict = fleet_private.answer(meeting, snapshot, rank.last_call)
+    """Take part in the staged tests and wait for the verdict; when nobody speaks, speak, or let the next rank do it."""
+    verdict = fleet_private.answer(meeting, snapshot, rank.last_call, rank.take_part)
     if verdict is None and not meeting.lost:
         if meeting.first_alive() == rank.launch.rank:
             return _speak(replace(rank, sync_seconds=min(rank.sync_seconds, HANDOVER)), meeting)

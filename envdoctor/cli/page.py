@@ -34,7 +34,8 @@ def of(rule: Rule, planned: tuple[Planned, ...] = BUILT_IN) -> Page:
     """Give the page of a rule."""
     from envdoctor.facts import key_of
 
-    level = lowest((key_of(each.fact) for each in rule.inputs if not each.optional), planned)
+    needed = [key_of(each.fact) for each in rule.inputs if not each.optional]
+    level = lowest(needed or [key_of(each.fact) for each in rule.inputs[:1]], planned)
     return Page(rule.id, rule.page, rule.severity.value, rule.group, rule.essential, rule.explained_by, level)
 
 
@@ -86,9 +87,13 @@ def _value(node: ast.expr, module: ast.Module) -> Any:
 
 
 def _needed(function: ast.FunctionDef) -> Iterator[str]:
-    """Name the facts that the rule cannot do without: parameters whose type does not end in ``| None``."""
+    """Name the facts that the rule cannot do without: parameters whose type does not end in ``| None``.
+
+    Where it can do without each of them, the first is the one that would decide best.
+    """
     from envdoctor.facts import key_of
 
-    for each in function.args.args:
-        if isinstance(each.annotation, ast.Name):
-            yield key_of(type(each.annotation.id, (), {}))
+    plain = [each.annotation.id for each in function.args.args if isinstance(each.annotation, ast.Name)]
+    first = ast.unparse(function.args.args[0].annotation).partition(" | ")[0] if function.args.args else ""  # type: ignore[arg-type]
+    for each in plain or filter(None, [first]):
+        yield key_of(type(each, (), {}))

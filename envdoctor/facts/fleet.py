@@ -83,25 +83,28 @@ class RankDifferences(Fact):
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a test of one stage gave for one rank or one pair; ``value`` is a rate in the stage's unit: more is better.
+    """What a stage gave for a rank, a pair or a group; ``value`` is a rate in the stage's unit: more is better.
 
-    ``state``: done, failed (``reason`` has the words), timed-out, skipped.
+    ``state``: done, failed (``reason`` has the words), timed-out, skipped. ``seconds``: of one product, copy or
+    all-reduce, sample by sample. ``on``: the model of the device.
     """
 
-    ranks: str = ""  # "3", "3-7" is never a range here: a pair is "3+7"
+    ranks: str = ""  # "3"; a pair is "3+7", the group of a collective "0-3"
     state: str = "done"
     value: Optional[float] = None
     seconds: Tuple[float, ...] = field(default=())
     reason: str = ""
+    nodes: str = ""  # "node1"; of a pair on two nodes "node1+node2"
+    on: str = ""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the staged tests: compute, p2p, loopback, pairs, all."""
+    """One of the staged tests: compute, p2p, loopback, pairs, all. ``seconds``: what it took as a whole."""
 
     name: str = ""
     state: str = "done"  # done, failed, skipped, not-applicable
-    unit: str = ""  # GFLOP/s, MB/s
+    unit: str = ""  # TFLOP/s, GFLOP/s, GB/s, MB/s
     config: str = ""
     reason: str = ""
     seconds: float = 0.0
@@ -110,7 +113,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class FleetStages(Fact):
-    """What staged tests measured, rank by rank and pair by pair. No command of this version runs them yet."""
+    """What the staged tests of ``envdoctor fleet --deep`` measured, rank by rank, pair by pair, group by group."""
 
     stages: Tuple[Stage, ...] = read_from("staged tests over the ranks", ())
 

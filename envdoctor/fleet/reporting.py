@@ -168,7 +168,9 @@ AGAIN = {
 
 def _provable(finding: Finding, ranks: Ranks | None) -> Finding:
     """Name the command that looks at all members again: one of them alone cannot tell."""
-    verify = f"{AGAIN.get(ranks.launcher if ranks else '', 'envdoctor fleet')} --only {finding.id}"
+    staged = any(each.fact.startswith(f"{key_of(FleetStages)}.") for each in finding.evidence)
+    again = AGAIN.get(ranks.launcher if ranks else "", "envdoctor fleet")
+    verify = f"{again}{' --deep' if staged else ''} --only {finding.id}"
     return replace(finding, fixes=tuple(replace(each, verify=verify) for each in finding.fixes))
 
 

@@ -256,10 +256,13 @@ def straggler(stages: FleetStages | None) -> Iterator[Finding]:
     A collective is as fast as the slowest of those who take part: one slow rank or link slows the whole job.
 
     ## How it is detected
-    Staged tests over the ranks: matrix products on each rank, copies between its GPUs, a collective inside each node,
-    pairs of ranks, and an all-reduce over all. Each is compared with its peers only; no table is asked. A rank that is
-    slow in most of its pairs is named itself; else the pair is. No command of this version runs these tests yet: the
-    rule judges measurements that something else has put into the facts.
+    "envdoctor fleet --deep" runs staged tests over the ranks, each step with a short deadline: matrix products on each
+    rank, copies between the GPUs of a node, an all-reduce inside each node, one in each pair of ranks, and one over
+    all. With NCCL where every rank has a GPU of its own, else with gloo on the CPU. In a large job the pairs are a
+    sample: eight rounds, in each of which every rank has one partner. Each result is compared with its peers only, with
+    the same device, inside a node or between two; no table is asked. A pair that looks slow is tried again, and the
+    better result counts. A node or a rank that is bad in most of its pairs is named itself; then the way between two
+    nodes; else the pair. What a failure makes impossible is not asked, and says so.
 
     ## What to do
     Run it again to see whether it stays. For a rank look at its clocks, its temperature, its CPU limits and who else
@@ -270,9 +273,7 @@ def straggler(stages: FleetStages | None) -> Iterator[Finding]:
     https://github.com/deepspeedai/DeepSpeed/issues/1617
     """
     if stages is None:
-        raise NotApplicable(
-            "no staged tests over ranks were run; this version judges them and has no command that runs them"
-        )
+        raise NotApplicable("no staged tests over ranks were run: envdoctor fleet --deep runs them")
     yield from slow(stages)
 
 

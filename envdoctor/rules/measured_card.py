@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from envdoctor.facts.bench import BenchClocks, BenchDevice, BenchGemm, BenchMemory
+from envdoctor.facts.fleet import FleetStages
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.remedy.variables import administer, look
-from envdoctor.rule import NotApplicable, Unknown, rule
+from envdoctor.rule import Missing, NotApplicable, Unknown, rule
 from envdoctor.rules.measuring import (
     again,
     amount,
@@ -31,6 +33,7 @@ TENSOR = ("fp16", "bf16", "tf32")
 WORTH_HAVING = 1.8  # a tensor peak below this many times the FP32 peak cannot be told apart from it
 LITTLE_FASTER = 1.15
 AMONG_PEERS = 0.95  # healthy cards of one machine differ by up to 5 %
+AMONG_RANKS = 0.90  # those of several machines, all at work, by more: power and heat are not the same everywhere
 
 
 @rule(severity=Severity.WARNING, group="measured", explained_by=HELD_BACK)
@@ -223,18 +226,22 @@ def memory_bandwidth_below_reference(
 
 
 @rule(severity=Severity.WARNING, group="measured", explained_by=HELD_BACK)
-def gpu_slower_than_peers(device: BenchDevice, gemm: BenchGemm, clocks: BenchClocks | None) -> Iterator[Finding]:
-    """One GPU is slower than the others of its model in this machine.
+def gpu_slower_than_peers(
+    device: BenchDevice | None, gemm: BenchGemm | None, clocks: BenchClocks | None, stages: FleetStages | None
+) -> Iterator[Finding]:
+    """One GPU is slower than the others of its model in this machine or job.
 
     ## What it means
-    The same product was measured on each GPU, one after the other. One of them stays behind its peers.
+    The same product was measured on each GPU: one after the other by "envdoctor bench", on all ranks at once by
+    "envdoctor fleet --deep". One of them stays behind its peers.
 
     ## Why it matters
     In data-parallel training all wait for the slowest at each step.
 
     ## How it is detected
     Each GPU's median against the median of the others of the same name. Healthy cards of one machine differ by up to
-    5 %: more than that fires, when even the slow card's fastest sample stays behind.
+    5 %, those of several machines that compute at once by up to 10 %: more than that fires, when even the slow card's
+    fastest sample stays behind.
 
     ## What to do
     Compare clocks, power and temperature of the two. Change their places, to tell the card from its slot.
@@ -244,6 +251,11 @@ def gpu_slower_than_peers(device: BenchDevice, gemm: BenchGemm, clocks: BenchClo
     """
     import statistics
 
+    if stages is not None:
+        yield from _behind_over_ranks(stages)
+        return
+    if device is None or gemm is None:
+        raise Missing(BenchDevice if device is None else BenchGemm)
     measured_gpu(device, clocks)
     cards = _by_card(gemm)
     if len(cards) < 2:
@@ -274,6 +286,38 @@ def _behind(gemm: BenchGemm, name: str, own: float, middle: float, cards: dict[s
     command = "nvidia-smi --query-gpu=index,clocks.sm,power.draw,enforced.power.limit,temperature.gpu --format=csv"
     fix = look("Compare clocks, power and heat of all cards", command)
     return Finding(f"{name} is {1 - own / middle:.0%} slower than its peers", "", evidence, (fix,), name)
+
+
+def _behind_over_ranks(stages: FleetStages) -> Iterator[Finding]:
+    """Judge the products of ranks that have a GPU each, against those on the same model."""
+    import statistics
+
+    compute = stages.stage("compute")
+    models: dict[str, dict[str, list[float]]] = defaultdict(dict)
+    for each in compute.results if compute else ():
+        if each.value and each.seconds and each.on not in {"", "CPU"}:
+            middle = statistics.median(each.seconds)
+            models[each.on][each.ranks] = [each.value * middle / second for second in each.seconds]
+    if compute is None or all(len(ranks) < 2 for ranks in models.values()):
+        raise NotApplicable("no two ranks have computed on GPUs of one model")
+    for model, ranks in models.items():
+        for rank, rates in ranks.items():
+            others = [statistics.median(found) for other, found in ranks.items() if other != rank]
+            middle = statistics.median(others) if others else 0.0
+            if statistics.median(rates) < AMONG_RANKS * middle and max(rates) < middle:
+                yield _rank_behind(rank, model, statistics.median(rates), middle, compute.unit)
+
+
+def _rank_behind(rank: str, model: str, own: float, middle: float, unit: str) -> Finding:
+    gives = (
+        Evidence("fleet_stages.stages", amount(own, unit), "stage compute", "live", f"product on rank {rank}"),
+        Evidence("fleet_stages.stages", amount(middle, unit), "stage compute", "live", f"median of the other {model}"),
+    )
+    command = "nvidia-smi --query-gpu=index,clocks.sm,power.draw,enforced.power.limit,temperature.gpu --format=csv"
+    fix = look("Compare clocks, power and heat there and on another node", command)
+    return Finding(
+        f"The GPU of rank {rank} is {1 - own / middle:.0%} slower than its peers", model, gives, (fix,), rank
+    )
 
 
 RULES = (gemm_below_reference, tensor_cores_idle, memory_bandwidth_below_reference, gpu_slower_than_peers)

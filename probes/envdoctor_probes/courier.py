@@ -20,28 +20,34 @@ def serve(request: Dict[str, Any], paths: Any) -> None:
     channel = socket.socket(fileno=request["channel_fd"])
     paths.become_the_patient()
     try:
-        store = _join(request)
+        whole = _join(request)
+        store = _below(whole, request["prefix"])
     except BaseException as error:
         _say(channel, {"error": _words(error)})
         return
-    _say(channel, {})
+    _say(channel, {"port": int(whole.port)})
     with channel.makefile("rb") as asked:
         for line in asked:
             _answer(channel, store, json.loads(line), asked)
 
 
 def _join(request: Dict[str, Any]) -> Any:
-    """Import torch and become one more reader of the store; nobody waits for us there."""
+    """Import torch and become one more reader of the store, or open it; nobody waits for us there."""
     import datetime as dt
 
     import torch.distributed as dist
 
     limit = dt.timedelta(seconds=max(1.0, request["until"] - time.monotonic()))
-    store = dist.TCPStore(
+    return dist.TCPStore(
         request["address"], request["port"], is_master=request.get("opens", False), timeout=limit,
         wait_for_workers=False,
     )  # fmt: skip
-    return dist.PrefixStore(request["prefix"], store)
+
+
+def _below(store: Any, prefix: str) -> Any:
+    import torch.distributed as dist
+
+    return dist.PrefixStore(prefix, store)
 
 
 def _answer(channel: socket.socket, store: Any, asked: Dict[str, Any], body: BinaryIO) -> None:

@@ -25,6 +25,7 @@ DIFFERS = "differs-across-ranks"
 MAPPED = 6  # differences of which a map is drawn
 LEAST_MAPPED = 3  # members; of two the words say it all
 LONGEST_NAME = 24
+PLAIN = 100  # from here on a rate is shown without decimals
 SHOWN = 12  # differences that are only worth knowing, and files that were left out, before the rest is counted
 
 
@@ -136,19 +137,23 @@ def _stages(fleet: FleetReport, look: Look) -> Iterator[Line]:
 def _stage_row(stage: Stage, look: Look) -> Line:
     values = [each.value for each in stage.results if each.state == "done" and each.value is not None]
     bad = [each for each in stage.results if each.state not in {"done", "skipped"}]
-    said = look.clean(stage.reason) if stage.state != "done" and not values else ""
-    if values:
-        span = f"{min(values):.3g}" if len(values) == 1 else f"{min(values):.3g} to {max(values):.3g}"
-        said = f"{span} {stage.unit} over {len(values)}"
-    if bad:
-        said = f"{said}{', ' if said else ''}{len(bad)} failed"
+    left_out = sum(each.state == "skipped" for each in stage.results)
+    told = [look.clean(stage.reason)] if stage.state != "done" and not values and stage.reason else []
+    told += [f"{_span(values)} {stage.unit} over {len(values)}"] if values else []
+    told += [f"{len(bad)} failed"] if bad else []
+    told += [f"{left_out} left out"] if left_out else []
     remark = f"{stage.config}, {stage.seconds:.1f} s" if stage.config else f"{stage.seconds:.1f} s"
     glyph = "error" if bad or stage.state == "failed" else "quiet" if stage.state != "done" else "ok"
     return (
         (f"{look.glyph(glyph)} {stage.name}", glyph),
-        (look.clean(said or stage.state), ""),
+        (look.clean(", ".join(told) or stage.state), ""),
         (look.clean(remark), "quiet"),
     )
+
+
+def _span(values: list[float]) -> str:
+    ends = dict.fromkeys((min(values), max(values)))
+    return " to ".join(f"{each:.0f}" if each >= PLAIN else f"{each:.3g}" for each in ends)
 
 
 def _skipped(fleet: FleetReport, look: Look, *, everything: bool) -> Iterator[Line]:
