@@ -30,12 +30,14 @@ def differences(ended: Ended) -> dict[str, list[tuple[str, str]]]:
 def test_four_ranks_under_torchrun_make_one_report(tmp_path: Path) -> None:
     """The launcher's store carries the facts; rank 2 is named; the worst exit code is that of all ranks."""
     mark = f"EDF_MARK_{os.getpid()}"
-    each = "[ $RANK = 2 ] && export NCCL_ALGO=Tree"
+    each = "[ $RANK = 2 ] && export NCCL_ALGO=Tree\n[ $RANK = 1 ] && export MY_TOKEN=unseen"
     done = torchrun(tmp_path, *QUICK, "--fail-on", "warning", each=each, **{mark: "1"})
     report = done.report
     ranks = report["ranks"]
     assert (4, 4, 1, "torchrun") == (report["members"], ranks["arrived"], ranks["nodes"], ranks["launcher"])
     assert [("Tree", "2"), ("not set", "0-1,3")] == differences(done)["NCCL_ALGO"], dumped(report["differences"])
+    assert [("private value #1", "1"), ("not set", "0,2-3")] == differences(done)["MY_TOKEN"]
+    assert "unseen" not in done.out + done.err
     assert {"0": "1", "1": "1", "2": "1", "3": "1"} == codes(tmp_path)
     assert [] == left_running(mark)
 
