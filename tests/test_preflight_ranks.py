@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -163,6 +164,17 @@ def test_a_rank_that_fails_in_its_look_says_so() -> None:
     Round(Meeting(store, 1, 2, time.monotonic() + 60), None).failed(KeyboardInterrupt())
     (lead,) = agree({0: machine()}, store, size=2).values()
     assert (True, True) == (isinstance(lead, envdoctor.NotReady), "KeyboardInterrupt" in str(lead))
+
+
+def test_a_rank_of_another_version_is_understood() -> None:
+    """Who says more than this version knows, or less, is heard all the same."""
+    store = Store()
+    other = Meeting(store, 1, 2, time.monotonic() + 60)
+    told = {"rank": 1, "host": "h", "keys": ["x@y"], "words": "", "mood": "new"}
+    other.put("said/1", zlib.compress(json.dumps(told).encode()))
+    other.count("arrived")
+    (lead,) = agree({0: machine()}, store, size=2).values()
+    assert "x@y" in str(lead)
 
 
 def test_a_store_that_fails_on_the_way_is_lost() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from envdoctor.redact.keyed import new_key
@@ -81,8 +81,14 @@ def heard(meeting: Meeting) -> dict[int, Word]:
             if told["words"]:
                 texts[told["words"]] = texts.get(told["words"]) or _text(meeting, told["words"])
                 told["words"] = texts[told["words"]]
-            found[rank] = Word(**{**told, "keys": tuple(told["keys"])})
+            found[rank] = Word(**_known(Word, {**told, "keys": tuple(told["keys"])}))
     return found
+
+
+def _known(kind: type, told: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what another version of envdoctor says beside what this one knows."""
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in told.items() if name in names}
 
 
 def _text(meeting: Meeting, digest: str) -> str:
@@ -113,4 +119,4 @@ def settled(meeting: Meeting) -> Outcome | None:
 
 def _outcome(raw: bytes) -> Outcome:
     told: dict[str, Any] = json.loads(raw)
-    return Outcome(**{**told, "told": tuple(told["told"])})
+    return Outcome(**_known(Outcome, {**told, "told": tuple(told["told"])}))
