@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import Any
 
 import pytest
 from envdoctor_probes.bench.attention import attention_flop
 from envdoctor_probes.bench.gemm import plan as gemm_plan
+from envdoctor_probes.bench.giving_up import given_up_after
 from envdoctor_probes.bench.memory import parse_cache_size
 from envdoctor_probes.bench.place import Cpu, choose
 from envdoctor_probes.bench.precision import default_precision, fingerprint, fp32_computed_as, read_fp32, says
@@ -330,6 +333,27 @@ def test_compiling_is_not_begun_without_the_time_for_it() -> None:
     assert ("skipped", "compiling may take 90 s, and 0 s are left: a longer run (--full) has them") == (
         row.measured.state, row.measured.reason,
     )  # fmt: skip
+
+
+@pytest.mark.usefixtures("tiny_model")
+def test_compiling_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row says after how long, also where a compiler catches every error; until then it is there as not ended."""
+    import torch
+
+    def forever(model: Any) -> Any:
+        while True:
+            with contextlib.suppress(Exception):
+                time.sleep(0.05)
+
+    monkeypatch.setattr("envdoctor_probes.bench.ladder._COLD_SECONDS", {"cpu": 0.0})
+    monkeypatch.setattr("envdoctor_probes.bench.ladder.given_up_after", lambda _seconds: given_up_after(0.2))
+    monkeypatch.setattr(torch, "compile", forever)
+    heard: list[Any] = []
+    fact = run("ladder", heard, batch=1)
+    (row,) = (each for each in fact.rows if each.step == "compile")
+    assert "skipped" == row.measured.state
+    assert "compiling was given up after" in row.measured.reason
+    assert "compiling did not come to an end" in str(heard)
 
 
 @pytest.mark.usefixtures("tiny_model")

@@ -12,6 +12,7 @@ from typing import Dict, List, Optional, Tuple
 from envdoctor.facts.bench import BenchLadder, LadderRow, LargestBatch, Measured
 from envdoctor.probe import Context, probe
 from envdoctor_probes.bench.counted import attends
+from envdoctor_probes.bench.giving_up import TookTooLong, given_up_after
 from envdoctor_probes.bench.largest import largest_batches
 from envdoctor_probes.bench.model import step_work
 from envdoctor_probes.bench.place import Place, choose
@@ -20,7 +21,7 @@ from envdoctor_probes.bench.recipes import Recipe, find
 from envdoctor_probes.bench.rungs import BESIDE, CLIMB, COLD, DEFAULT, Rung
 from envdoctor_probes.bench.sizes import usual_batch
 from envdoctor_probes.bench.stopping import FEWEST_SAMPLES, quartiles
-from envdoctor_probes.bench.suite import Suite, Task, Work
+from envdoctor_probes.bench.suite import GivenUp, Suite, Task, Work
 from envdoctor_probes.bench.training import Settings, why_not
 from envdoctor_probes.bench.wanted import Wanted
 
@@ -28,6 +29,8 @@ __all__ = ["bench_ladder"]
 
 _NO_SLOWER = 1.02
 _HALVINGS = 4
+_LATE = 20.0  # compiling may take so much longer than there is time: what it brings is worth knowing
+_NEVER = 1e6
 _BEFORE = 2  # steps of a row before its first sample
 _ENOUGH_ROWS = 4  # after these, a row of too few samples is left out
 _COLD_SECONDS = {"cuda": 45.0, "cpu": 90.0}  # what compiling a ViT-B's step may take; nothing can cut it short
@@ -136,6 +139,11 @@ class Ladder:
         config = {"model": self._recipe.name, "batch": str(self._batch), "inputs": settings.inputs}
         task = Task(rung.step, lambda: self._work(settings), config, self._named(settings))
         refused = self._refused(rung, settings, onto)
+        if settings.compile and not refused:  # whoever kills this process now must not take the row with it
+            unended = self.suite.unmeasured(task, "skipped", "compiling did not come to an end")
+            self._rows.append(LadderRow(rung.step, rung.changes, onto, beside, unended))
+            self.suite.tell(f"{rung.step} begins")
+            self._rows.pop()
         found = self.suite.unmeasured(task, *refused) if refused else self.suite.once(task, self._parts(onto))
         found = replace(found, name="train-step")
         self._left -= 1
@@ -158,7 +166,13 @@ class Ladder:
         return self._plain if untouched else settings.precision
 
     def _work(self, settings: Settings) -> Work:
-        work = step_work(self._place, self._recipe, self._batch, settings, singles=True)
+        limit = self.suite.deadline.left + _LATE if settings.compile else _NEVER
+        try:
+            with given_up_after(limit):
+                work = step_work(self._place, self._recipe, self._batch, settings, singles=True)
+        except TookTooLong:
+            why = f"compiling was given up after {limit:.0f} s: a longer run (--full) has more"
+            raise GivenUp(why) from None
         self._cold = getattr(work.operation, "cold_start_seconds", None)
         return work
 

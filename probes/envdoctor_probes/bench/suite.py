@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from envdoctor_probes.bench.place import Operation, Place
     from envdoctor_probes.bench.wanted import Deadline, Wanted
 
-__all__ = ["NotApplicable", "Suite", "Task", "Work", "is_out_of_memory", "words"]
+__all__ = ["GivenUp", "NotApplicable", "Suite", "Task", "Work", "is_out_of_memory", "words"]
 
 _WORDS = 2000
 NO_TIME = "the time for this suite was over"
@@ -25,6 +25,10 @@ NO_TIME = "the time for this suite was over"
 
 class NotApplicable(Exception):  # noqa: N818 - an answer, not an error
     """This device, or this torch, does not have what is to be measured; the words say why."""
+
+
+class GivenUp(Exception):  # noqa: N818 - an answer, not an error
+    """Making it ready took longer than there was time; the words say how long."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,8 @@ class Suite:
             return self._run(task, bare, deadline)
         except NotApplicable as why:
             return replace(bare, state="not-applicable", reason=str(why))
+        except GivenUp as why:
+            state, reason = "skipped", str(why)
         except (Exception, SystemExit) as error:
             state = "out-of-memory" if is_out_of_memory(error) else "failed"
             reason = words(error)
