@@ -41,6 +41,13 @@ def test_who_has_another_private_value_is_told() -> None:
     assert ("private.MY_TOKEN", 1) == (found["MY_TOKEN"].key, found["MY_TOKEN"].unknown_count)
 
 
+def test_a_private_value_that_some_lack_needs_no_number() -> None:
+    """Set here and not there: there is one value only."""
+    found = differences({"MY_TOKEN": "a"}, {}, {})
+    shares = [(each.value, each.ranks) for each in found["MY_TOKEN"].shares]
+    assert [("a private value", "0"), ("not set", "1-2")] == shares
+
+
 def test_the_same_private_value_everywhere_is_no_difference() -> None:
     """Nor is what a launcher gives each rank for itself, or a login each machine."""
     alike = [{"MY_TOKEN": "a", "PMIX_SECURITY_KEY": str(n), "SSH_AUTH_SOCK": f"/tmp/{n}"} for n in range(3)]
@@ -95,7 +102,7 @@ def test_a_verdict_without_a_key_is_heard() -> None:
     board = OpenBoard("run", "", 0, everywhere=False)
     lead, other = (Meeting(board, rank, 2, lambda: False) for rank in range(2))
     lead.announce({"code": 1})
-    assert {"code": 1} == fleet_private.answer(other, NOTHING, time.monotonic() + 60)
+    assert {"code": 1} == fleet_private.answer(other, NOTHING, time.monotonic() + 60, lambda _: None)
 
 
 def test_neither_value_nor_hash_nor_key_is_ever_written(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_four_ranks_under_torchrun_make_one_report(tmp_path: Path) -> None:
     ranks = report["ranks"]
     assert (4, 4, 1, "torchrun") == (report["members"], ranks["arrived"], ranks["nodes"], ranks["launcher"])
     assert [("Tree", "2"), ("not set", "0-1,3")] == differences(done)["NCCL_ALGO"], dumped(report["differences"])
-    assert [("private value #1", "1"), ("not set", "0,2-3")] == differences(done)["MY_TOKEN"]
+    assert [("a private value", "1"), ("not set", "0,2-3")] == differences(done)["MY_TOKEN"]
     assert "unseen" not in done.out + done.err
     assert {"0": "1", "1": "1", "2": "1", "3": "1"} == codes(tmp_path)
     assert [] == left_running(mark)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from envdoctor.fleet.member import Member
 
 PREFIX = "private."
-NOT_SET = "not set"
+NOT_SET, ONLY = "not set", "a private value"
 
 
 def private_differences(members: Sequence[Member]) -> Iterator[tuple[str, Parted]]:
@@ -44,5 +44,7 @@ def _together(parted: dict[str, int]) -> int:
 def _named(parted: dict[str, int], lacking: int) -> Parted:
     """Number the values, the one that most have first; of two that as many have, that of the lower rank."""
     ordered = sorted(parted.values(), key=lambda bits: (-bits.bit_count(), bits & -bits))
+    if len(ordered) == 1:
+        return {ONLY: ordered[0], NOT_SET: lacking}
     named: Parted = {f"private value #{number}": bits for number, bits in enumerate(ordered, 1)}
     return {**named, NOT_SET: lacking} if lacking else named
