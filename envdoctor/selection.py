@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import TYPE_CHECKING
 
-import msgspec
+from envdoctor.facts.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,12 +14,13 @@ if TYPE_CHECKING:
     from envdoctor.rule import Rule
 
 
-class Selection(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Selection:
     """Which rules run. ``only`` and ``skip`` hold ids or groups; ``ignore`` maps an id to who ignores it and why."""
 
     only: frozenset[str] = frozenset()
     skip: frozenset[str] = frozenset()
-    ignore: Mapping[str, Ignored] = msgspec.field(default_factory=dict)
+    ignore: Mapping[str, Ignored] = field(default_factory=dict)
 
     def reason_to_skip(self, rule: Rule) -> str | None:
         """Say why ``rule`` does not run, or None when it does."""

@@ -44,7 +44,7 @@ ARROWS: dict[str, set[str] | None] = {
     "remedy": {"facts", "finding", "knowledge"},
     "requirements": {"facts", "nearest"},
     "rules": {"bench", "facts", "finding", "knowledge", "remedy", "requirements", "rule"},
-    "selection": {"finding", "rule"},
+    "selection": {"facts", "finding", "rule"},
     "testimony": {"facts", "finding"},
     "diagnose": {"facts", "finding", "outcome", "plan", "rule", "rules", "selection", "snapshot", "testimony"},
     "ledger": {"facts", "snapshot"},
