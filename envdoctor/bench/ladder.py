@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from envdoctor.bench.judgement import MEASURED
@@ -65,13 +65,36 @@ def _rung(machine: Machine, row: LadderRow, below: LadderRow | None) -> Rung:
 
 
 def _compared(machine: Machine, below: Measured, measured: Measured) -> Comparison:
-    """Compare the seconds of an image: a row may have another batch than the one below."""
+    """Compare the seconds of an image: a row may have another batch than the one below.
+
+    On a GPU the difference must show in clock cycles too, on a CPU in the time that other programs left.
+    """
+    if measured.waited_seconds is not None and below.waited_seconds is not None:
+        return _besides_waiting(below, measured)
     return compare(
         _each(below),
         _each(measured),
         clock_before=machine.window(below).sm_mhz,
         clock_after=machine.window(measured).sm_mhz,
     )
+
+
+def _besides_waiting(below: Measured, measured: Measured) -> Comparison:
+    plain = compare(_each(below), _each(measured))
+    before, after = running(below), running(measured)
+    found = compare(_each(below), _each(measured), clock_before=before, clock_after=after)
+    if found.change is plain.change:
+        return found
+    waits = f"{1 - before:.0%} of the row before and {1 - after:.0%} of this one"
+    return replace(found, reason=f"other programs had the CPU for {waits}: that explains it")
+
+
+def running(measured: Measured) -> float:
+    """Give the share of the samples' time in which this process had its CPUs, 0.01 at the least; 1 where unknown."""
+    took = sum(measured.seconds) * measured.repeats
+    if not took or measured.waited_seconds is None:
+        return 1.0
+    return max(0.01, 1.0 - measured.waited_seconds / took)
 
 
 def _each(measured: Measured) -> tuple[float, ...]:
@@ -96,7 +119,10 @@ def fastest(found: tuple[Rung, ...]) -> Rung | None:
 
 def _is_faster(start: Rung, rung: Rung) -> bool:
     """Tell whether the samples part; against the first row of all no clock is asked: precisions differ in power."""
-    return compare(_each(start.row.measured), _each(rung.row.measured)).change is Change.FASTER
+    below, measured = start.row.measured, rung.row.measured
+    waited = below.waited_seconds is not None and measured.waited_seconds is not None
+    found = _besides_waiting(below, measured) if waited else compare(_each(below), _each(measured))
+    return found.change is Change.FASTER
 
 
 def first(found: tuple[Rung, ...]) -> Rung | None:

@@ -35,6 +35,8 @@ class Measured:
     their mean. ``dispatch_seconds`` is the host's time until the call returns, ``wall_seconds`` until the device is
     done; both come from operations that were synchronised one by one, ``seconds`` from an unbroken stream of them.
     ``work`` is what one operation does, in ``work_unit`` (flop, byte, call; image, sequence or sample for a step).
+    ``waited_seconds``: how long the threads of this process, together, were ready to run and had no CPU while the
+    samples were taken; only where a CPU was measured and the kernel tells.
     ``correct``: whether the result agreed with the reference; ``rms_error`` is relative to the reference's own rms.
     """
 
@@ -58,6 +60,7 @@ class Measured:
     peak_memory_mib: Optional[float] = None
     began: float = 0.0
     ended: float = 0.0
+    waited_seconds: Optional[float] = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from envdoctor_probes.bench.stopping import Rule
     from envdoctor_probes.bench.wanted import Deadline
 
-__all__ = ["Samples", "dispatch_and_wall", "in_turn", "take", "warm_up"]
+__all__ = ["Samples", "dispatch_and_wall", "in_turn", "take", "waiting_seconds", "warm_up"]
 
 SHORTEST = 1e-3  # of a sample on the CPU's clock; shorter operations are timed together
 SHORTEST_ON_GPU = 5e-5
@@ -28,6 +29,7 @@ class Samples:
     wall_seconds: Tuple[float, ...] = ()
     repeats: int = 1
     stopped_because: str = ""
+    waited_seconds: Optional[float] = None
 
 
 def take(
@@ -55,9 +57,12 @@ def take(
     repeats = 1 if unbroken else repeats_for(once, SHORTEST_ON_GPU if place.is_cuda else SHORTEST)
     timed = operation if repeats == 1 else repeated(operation, repeats)
     before = place.flusher() if flush and repeats == 1 else None
+    waited = None if place.is_cuda else waiting_seconds()
     seconds, why = _until(place, timed, before, rule, deadline, unbroken=unbroken)
+    if waited is not None:
+        waited = max(0.0, (waiting_seconds() or 0.0) - waited)
     dispatch, wall = dispatch_and_wall(place, operation, deadline) if singles and place.is_cuda else ((), ())
-    return Samples(tuple(each / repeats for each in seconds), dispatch, wall, repeats, why)
+    return Samples(tuple(each / repeats for each in seconds), dispatch, wall, repeats, why, waited)
 
 
 def _until(
@@ -89,6 +94,18 @@ def warm_up(place: Place, operation: Operation, seconds: float, deadline: Deadli
         enough = calls >= least or elapsed >= max(1.0, seconds)
         if (enough and elapsed >= seconds) or deadline.left <= 0:
             return took
+
+
+def waiting_seconds(tasks: str = "/proc/self/task") -> Optional[float]:
+    """Give how long this process's threads have waited for a CPU by now, together; None where the kernel is silent."""
+    total = 0
+    try:
+        for thread in os.listdir(tasks):
+            with open(os.path.join(tasks, thread, "schedstat"), encoding="ascii") as file:
+                total += int(file.read().split()[1])
+    except (OSError, ValueError, IndexError):  # a kernel without it, or a thread that has just ended
+        return None
+    return total / 1e9
 
 
 def repeats_for(once: float, shortest: float) -> int:

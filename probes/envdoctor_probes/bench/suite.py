@@ -163,7 +163,7 @@ class Suite:
             bare, seconds=samples.seconds, dispatch_seconds=samples.dispatch_seconds,
             wall_seconds=samples.wall_seconds, repeats=samples.repeats, stopped_because=samples.stopped_because,
             work=float(work.amount), work_unit=work.unit, correct=correct, rms_error=error,
-            peak_memory_mib=self._peak(),
+            peak_memory_mib=self._peak(), waited_seconds=samples.waited_seconds,
         )  # fmt: skip
 
     def _peak(self) -> Optional[float]:
