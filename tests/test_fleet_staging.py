@@ -184,14 +184,14 @@ def test_collectives_meet_as_the_stage_wants_it() -> None:
     assert {("node1", 29500)} == {tuple(part["store"]) for part in parts}
 
 
-def test_a_slow_rank_is_looked_at_twice_and_named() -> None:
+def test_a_slow_rank_is_looked_at_again_and_named() -> None:
     """It computes slowly each time; the others are not blamed for it."""
     fleet = Pretended(
         1, 4, flaw=lambda rank, part, _, row: slower(row, 4) if (rank, part["do"]) == (2, "compute") else row
     )
     stages = fleet.run()
     assert {"2": "Rank 2 is slow when it computes: 24.9 GFLOP/s, its peers 99.7 GFLOP/s"} == blamed(stages)
-    assert 8 == sum(part["do"] == "compute" for _, part in fleet.asked)
+    assert 12 == sum(part["do"] == "compute" for _, part in fleet.asked)
 
 
 def test_what_a_second_look_does_not_show_is_no_fault() -> None:
@@ -242,6 +242,17 @@ def test_the_way_between_two_nodes_is_one_finding() -> None:
     assert {"node1+node2": title} == blamed(stages)
     why = "not asked: ranks 0 and 3 cannot talk to each other, nor can 3 other pairs"
     assert ("skipped", why) == (stage(stages, "all").state, stage(stages, "all").reason)
+
+
+def test_a_rank_that_is_bad_over_one_way_alone_is_only_likely_at_fault() -> None:
+    """It works inside its node: the finding says that the way may be the cause as well."""
+
+    def flaw(_rank: int, part: Part, group: list[int], row: dict[str, Any]) -> dict[str, Any]:
+        return FAILED if part["do"] == "collective" and group in ([0, 2], [0, 3]) else row
+
+    (found,) = _found(Pretended(2, 2, flaw=flaw).run())
+    assert ("0", "likely") == (found.subject, found.confidence.value)
+    assert "All of them go between node1 and node2: it may be that way as well." in found.detail
 
 
 def test_a_rank_that_falls_silent_is_named_and_not_waited_for_again() -> None:

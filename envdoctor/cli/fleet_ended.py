@@ -43,10 +43,14 @@ class Ended:
 
     @contextlib.contextmanager
     def heard(self) -> Iterator[None]:
-        """Listen to Ctrl-C and to the launcher's SIGTERM."""
-        before = {each: signal.signal(each, self.hear) for each in (signal.SIGTERM, signal.SIGINT)}
+        """Listen to Ctrl-C and to the launcher's SIGTERM, which is not minded any more afterwards.
+
+        Launchers end all ranks as soon as one has failed: one that has heard the verdict ends with its exit code.
+        """
+        before = signal.signal(signal.SIGINT, self.hear)
+        signal.signal(signal.SIGTERM, self.hear)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, before)

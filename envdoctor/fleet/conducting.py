@@ -10,13 +10,13 @@ import statistics
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from envdoctor.fleet import ranges, rounds
 from envdoctor.fleet.playing import SLACK, Player, gathered
-from envdoctor.fleet.stage_results import results_of, unit_of
+from envdoctor.fleet.stage_results import stages_of
 from envdoctor.fleet.steps import END, ORDER, READY, Place, Played, Row, Step, key_of
 
 if TYPE_CHECKING:
@@ -29,14 +29,15 @@ SECONDS = {"compute": 20.0, "p2p": 20.0, "loopback": 20.0, "pairs": 15.0, "all":
 READY_SECONDS = 90.0  # in which torch is imported on every rank
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = {"gloo": (64 * KIB, 4 * MIB), "nccl": (MIB, 64 * MIB)}
-DOUBTFUL = 0.75  # of what others give: such a pair or rank is looked at again
+DOUBTFUL = 0.85  # of what others give: such a pair or rank is looked at again; the rule's own line is well below
+MORE_LOOKS = 2  # at what ranks compute, while one looks slow: a turn of the scheduler is no straggler
 HOPELESS = 2  # pairs that fail, and none that does not: a rank that is tried no more
 FEW_FAILED = 2  # failed pairs that are looked at again; more of them are no accident
 
 
 def budget(limit: float | None) -> float:
     """Give the seconds that all stages can take at the most, each step being given ``limit``."""
-    steps = {**dict.fromkeys(ORDER, 1), "pairs": rounds.MOST_ROUNDS + 2, "compute": 2}
+    steps = {**dict.fromkeys(ORDER, 1), "pairs": rounds.MOST_ROUNDS + 2, "compute": 1 + MORE_LOOKS}
     return READY_SECONDS + sum(count * ((limit or SECONDS[name]) + SLACK) for name, count in steps.items())
 
 
@@ -109,8 +110,9 @@ class Conductor:
         played = self._play(self._computing())
         shown = next((a.row("flop").shown for a in played.answers.values() if a and a.row("flop").shown), "")
         played.step.config = shown
-        if doubtful(list(results_of(played, self.nodes, unit_of([played])))):
-            self._play(self._computing())
+        for _ in range(MORE_LOOKS):
+            if doubtful(self._results("compute")):
+                self._play(self._computing())
 
     def _computing(self) -> Step:
         return Step("compute", self._seconds("compute"), [[each] for each in self._there], {"do": "compute"})
@@ -226,14 +228,16 @@ class Conductor:
             found[self.nodes[rank]].append(rank)
         return found
 
-    # What is known of pairs by now
+    # What is known by now
+
+    def _results(self, name: str) -> tuple[StageResult, ...]:
+        """Give what a stage gave, of several looks the best."""
+        stage = stages_of(self.played, self.nodes).stage(name)
+        return stage.results if stage else ()
 
     def _pair_results(self) -> dict[Pair, StageResult]:
         """Give for each pair what came of it, the better of two looks."""
-        from envdoctor.fleet.stage_results import stages_of
-
-        stage = stages_of(self.played, self.nodes).stage("pairs")
-        found = {tuple(map(int, each.ranks.split("+"))): each for each in (stage.results if stage else ())}
+        found = {tuple(map(int, each.ranks.split("+"))): each for each in self._results("pairs")}
         return {(pair[0], pair[1]): each for pair, each in found.items() if len(pair) == 2}
 
     def _failed_pairs(self) -> list[Pair]:
@@ -252,7 +256,7 @@ class Conductor:
     def _again(self) -> list[list[Pair]]:
         """Give rounds for pairs that look slow beside the others, and for few that failed."""
         known = self._pair_results()
-        slow = {each.ranks for each in doubtful(list(known.values()))}
+        slow = {each.ranks for each in doubtful([*known.values()])}
         failed = self._failed_pairs()
         looked_at = [pair for pair, each in known.items() if each.ranks in slow]
         return rounds.parted([*looked_at, *(failed if len(failed) <= FEW_FAILED else [])])
@@ -263,12 +267,16 @@ def _why_left_out(rank: int, gone: set[int]) -> str:
 
 
 def doubtful(results: Sequence[StageResult]) -> list[StageResult]:
-    """Give those that stay behind the others of their kind: of one device, inside one node or between two."""
-    kinds: dict[Any, list[float]] = defaultdict(list)
+    """Give those that stay behind the others of their kind: of one device, inside one node or between two.
+
+    They are held against the upper median of all of their kind, which of a few is one of the others.
+    """
+    kinds: dict[tuple[str, bool], list[float]] = defaultdict(list)
     for each in results:
         if each.value:
             kinds[_kind(each)].append(each.value)
-    return [r for r in results if r.value and r.value < DOUBTFUL * statistics.median(kinds[_kind(r)])]
+    usual = {kind: statistics.median_high(values) for kind, values in kinds.items()}
+    return [each for each in results if each.value and each.value < DOUBTFUL * usual[_kind(each)]]
 
 
 def _kind(result: StageResult) -> tuple[str, bool]:

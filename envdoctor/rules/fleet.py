@@ -260,8 +260,8 @@ def straggler(stages: FleetStages | None) -> Iterator[Finding]:
     rank, copies between the GPUs of a node, an all-reduce inside each node, one in each pair of ranks, and one over
     all. With NCCL where every rank has a GPU of its own, else with gloo on the CPU. In a large job the pairs are a
     sample: eight rounds, in each of which every rank has one partner. Each result is compared with its peers only, with
-    the same device, inside a node or between two; no table is asked. A pair that looks slow is tried again, and the
-    better result counts. A node or a rank that is bad in most of its pairs is named itself; then the way between two
+    the same device, inside a node or between two; no table is asked. What looks slow is tried again, and the best
+    result counts. A node or a rank that is bad in most of its pairs is named itself; then the way between two
     nodes; else the pair. What a failure makes impossible is not asked, and says so.
 
     ## What to do

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from envdoctor.facts.fleet import FleetStages, Stage, StageResult
@@ -12,6 +12,7 @@ from envdoctor.remedy.variables import look
 
 SLOW = 0.75  # of what the peers give; NVIDIA's own straggler detection draws the line there too
 NOISE = 5.0  # times the spread among the peers (median absolute deviation) that a gap must exceed
+MANY = 64  # peers of one kind
 PLAIN = 100  # from here on a rate is said without decimals
 FEW = 2  # peers that are needed to say who is the odd one
 WHAT = {
@@ -59,22 +60,41 @@ def _ranks(stage: Stage) -> Iterator[Finding]:
     for each in stage.results:
         if each.state in BAD:
             yield _failed(stage, each)
+    behind = _behind(done, lambda each: each.on)
     for each in done:
-        others = [other.value for other in done if other.value and other is not each and other.on == each.on]
-        usual = _usual(each.value or 0.0, others)
-        if usual:
-            yield _slow(stage, each, usual)
+        if each.ranks in behind:
+            yield _slow(stage, each, behind[each.ranks])
 
 
-def _usual(value: float, others: Sequence[float]) -> float | None:
-    """Give what the others give, when this is slow against it and the gap is no noise; else None."""
+def _behind(done: Sequence[StageResult], kind: Callable[[StageResult], object]) -> dict[str, float]:
+    """Give what others of its kind give for each that is slow against it, when the gap is no noise; by their names."""
+    kinds: dict[object, list[float]] = defaultdict(list)
+    for each in done:
+        kinds[kind(each)].append(each.value or 0.0)
+    # Among many one more or less moves no median: it is not worth a time that grows with the square.
+    known = {key: _middle_and_spread(values) for key, values in kinds.items() if len(values) > MANY}
+    found = {}
+    for each in done:
+        own, values = each.value or 0.0, kinds[kind(each)]
+        if len(values) <= FEW:
+            continue
+        usual, spread = known.get(kind(each)) or _middle_and_spread(_without(values, own))
+        if own < SLOW * usual and usual - own > NOISE * spread:
+            found[each.ranks] = usual
+    return found
+
+
+def _without(values: Sequence[float], one: float) -> list[float]:
+    left = [*values]
+    left.remove(one)
+    return left
+
+
+def _middle_and_spread(values: Sequence[float]) -> tuple[float, float]:
     import statistics
 
-    if len(others) < FEW:
-        return None
-    usual = statistics.median(others)
-    spread = statistics.median(abs(other - usual) for other in others)
-    return usual if value < SLOW * usual and usual - value > NOISE * spread else None
+    usual = statistics.median(values)
+    return usual, statistics.median(abs(each - usual) for each in values)
 
 
 def _pairs(stage: Stage) -> Iterator[Finding]:
@@ -100,15 +120,10 @@ def _tried(stage: Stage) -> list[StageResult]:
 
 def _bad_pairs(stage: Stage) -> Iterator[StageResult]:
     """Give pairs that failed, and those that are slow against others of their kind: inside a node or between two."""
-    for each in _tried(stage):
-        if each.state in BAD or (each.value and _usual(each.value, _others(stage, each))):
-            yield each
-
-
-def _others(stage: Stage, result: StageResult) -> list[float]:
-    across = "+" in result.nodes
-    alike = [each for each in _tried(stage) if each is not result and ("+" in each.nodes) is across]
-    return [each.value for each in alike if each.state == "done" and each.value]
+    tried = _tried(stage)
+    done = [each for each in tried if each.state == "done" and each.value]
+    behind = _behind(done, lambda each: "+" in each.nodes)
+    yield from (each for each in tried if each.state in BAD or each.ranks in behind)
 
 
 def _odd_nodes(stage: Stage, bad: Mapping[str, StageResult]) -> Iterator[Blame]:
@@ -144,7 +159,12 @@ def _odd_ranks(stage: Stage, bad: Mapping[str, StageResult]) -> Iterator[Blame]:
             (f"The GPU of rank {rank}", "GPUs") if stage.name == "p2p" else (f"Rank {rank}", "ranks")
         )  # fmt: skip
         count = f"{len(of_rank[rank])} {others} it was paired with"
-        yield _blamed(stage, who, "is", rank, found, count), _names(found)
+        blamed, ways = _blamed(stage, who, "is", rank, found, count), {each.nodes for each in found}
+        if len(ways) == 1 and "+" in found[0].nodes and len(found) < len(of_rank[rank]):
+            # It works inside its node: the way may as well be at fault, and chance have spared the others.
+            way = f"All of them go between {found[0].nodes.replace('+', ' and ')}: it may be that way as well."
+            blamed = replace(blamed, detail=" ".join(filter(None, (way, blamed.detail))), confidence=Confidence.LIKELY)
+        yield blamed, _names(found)
 
 
 def _bad_ways(stage: Stage, bad: Mapping[str, StageResult]) -> Iterator[Blame]:
