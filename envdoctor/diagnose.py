@@ -193,11 +193,15 @@ def _complete(finding: Finding, rule: Rule, snapshot: Snapshot) -> Finding:
         for each in finding.evidence
     )
     verify, elsewhere = f"envdoctor check --only {rule.id}", _elsewhere(snapshot)
-    fixes = tuple(replace(each, verify=f"{each.verify or verify}{elsewhere}") for each in finding.fixes)
+    fixes = tuple(replace(each, verify=_proof(each.verify or verify, elsewhere)) for each in finding.fixes)
     severity, confidence = finding.severity or rule.severity, finding.confidence
     if confidence is Confidence.CERTAIN and any(each.fact.startswith(BY_TABLE) for each in evidence):
         confidence = Confidence.LIKELY  # certain is the fact itself; what a table says of it is a known rule
     return replace(finding, id=rule.id, severity=severity, confidence=confidence, evidence=evidence, fixes=fixes)
+
+
+def _proof(verify: str, elsewhere: str) -> str:
+    return verify if " --pid " in verify else f"{verify}{elsewhere}"
 
 
 def _elsewhere(snapshot: Snapshot) -> str:

@@ -18,6 +18,7 @@ MODULES = (
     "devices", "driver", "cuda_start", "visibility", "cuda_unavailable", "arch", "system", "precision",
     "doctor", "partial", "out_of_date", "drifted",
     "card_health", "card_speed", "card_use", "library_search", "cudnn", "library_copies", "system_libraries",
+    "replaced",
     "torch", "torch_files", "torch_copies", "torch_pins", "torch_import",
     "packages", "companions", "companion_gpus", "ptxas", "conda_channels", "companion_cuda", "companion_systems",
     "extensions", "mixtures", "interpreter", "asked_for",
