@@ -1,4 +1,4 @@
-"""Rows of the ladder on a CPU that others use as well: what waiting explains is no difference."""
+"""The ladder's rows on a CPU that others use as well, where waiting explains differences; and what a rate is of."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from envdoctor_probes.bench.stopwatch import waiting_seconds
 
 from envdoctor.bench.ladder import Rung, fastest, rungs, running, worth_most
 from envdoctor.bench.machine import machine_of
+from envdoctor.bench.rates import rate_of
 from envdoctor.facts.bench import BenchLadder, LadderRow, Measured
 from tests.bench_machines import cards
 
@@ -69,3 +70,18 @@ def test_waiting_is_added_up_over_threads(tmp_path: Path) -> None:
     (tmp_path / "12" / "schedstat").write_text("")
     assert waiting_seconds(str(tmp_path)) is None
     assert waiting_seconds(str(tmp_path / "nothing")) is None
+
+
+@pytest.mark.parametrize(
+    ("unit", "work", "value", "named"),
+    [
+        ("call", 1.0, 1e6, "us"),
+        ("call", 200.0, 5e3, "us"),
+        ("sample", 3.0, 3.0, "samples/s"),
+        ("image", 2, 2, "images/s"),
+    ],
+)
+def test_a_rate_is_of_one_call_and_of_all_samples(unit: str, work: float, value: float, named: str) -> None:
+    """Two hundred launches in one go are two hundred calls; a user's own samples are counted as images are."""
+    rate = rate_of(Measured(seconds=(1.0,) * 5, work=work, work_unit=unit))
+    assert (value, named) == (rate.value, rate.unit)

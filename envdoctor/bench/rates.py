@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from envdoctor.facts.bench import Measured
 
 TERA, GIGA, MICRO = 1e12, 1e9, 1e6
-UNITS = {"flop": ("TFLOPS", TERA), "byte": ("GB/s", GIGA), "image": ("images/s", 1.0), "sequence": ("sequences/s", 1.0)}
+UNITS = {
+    "flop": ("TFLOPS", TERA), "byte": ("GB/s", GIGA), "image": ("images/s", 1.0), "sequence": ("sequences/s", 1.0),
+    "sample": ("samples/s", 1.0),
+}  # fmt: skip
 INTEGER = "int8"
+CALL = "call"  # one operation may be many calls in one go
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,8 @@ def rate_of(measured: Measured) -> Rate:
     seconds = [each for each in measured.seconds if each > 0]
     unit, scale = UNITS.get(measured.work_unit, ("", 1.0))
     if not unit or measured.work <= 0:
-        samples = tuple(each * MICRO for each in seconds)
+        calls = measured.work if measured.work_unit == CALL and measured.work > 0 else 1.0
+        samples = tuple(each * MICRO / calls for each in seconds)
         return Rate("us", summarize(samples), samples, less_is_better=True)
     if measured.precision == INTEGER and measured.work_unit == "flop":
         unit = "TOPS"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from envdoctor.bench.machine import Machine
     from envdoctor.facts.bench import BenchModel, Measured
 
-SAMPLES = ("image", "sequence")
+SAMPLES = ("image", "sequence", "sample")
 STEP, STEP_WITH_COPIES = "train-step", "train-step-h2d"
 # How published runs name the models of ours that they measured.
 NAMED = {
