@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 
 from envdoctor.facts.fleet import FleetStages, Stage
@@ -18,7 +19,7 @@ from envdoctor.fleet.meeting import Meeting
 from envdoctor.fleet.playing import Player, recalled
 from envdoctor.fleet.rounds import pairs_of, parted, rounds
 from envdoctor.fleet.stage_results import stages_of
-from envdoctor.fleet.steps import Answer, Place, answer_of
+from envdoctor.fleet.steps import Answer, Place, Step, answer_of
 from envdoctor.rules.fleet import straggler
 from envdoctor.rules.measured_card import gpu_slower_than_peers
 from envdoctor.testing import check
@@ -340,6 +341,20 @@ def test_what_a_dead_conductor_has_left_is_reported() -> None:
     assert {"0": "Rank 0 fails when it computes: no answer in time"} == blamed(stages)
 
 
+def test_who_hears_of_no_further_step_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one who conducts falls silent after a step: that is noticed, and not waited for till the end of all time."""
+    monkeypatch.setattr(playing, "SLACK", 0.1)
+    monkeypatch.setattr(playing, "BETWEEN", 0.1)
+    fleet = Pretended(1, 2)
+    until = meetings.time.monotonic() + 60
+    assert False is fleet.player(1).follow(meetings.time.monotonic() + 0.05)
+    fleet.board.put("step/0", msgspec.json.encode(Step("ready", 0.1, [[0], [1]], {"do": "ready"})))
+    assert False is fleet.player(1).follow(until)
+    assert "did-0/1" in fleet.board.notices
+    fleet.board.put("step/1", msgspec.json.encode(Step("end")))
+    assert True is fleet.player(1).follow(until)
+
+
 def test_an_answer_that_is_none_is_a_failure() -> None:
     """What another rank sends is looked at before it is believed."""
     assert None is answer_of(None)
@@ -370,3 +385,11 @@ def test_of_many_ranks_each_meets_eight_others() -> None:
 def test_pairs_are_tried_again_without_a_rank_in_two_of_them() -> None:
     """Of pairs that share a rank the second waits for the next round, and the third is left out."""
     assert [[(0, 1), (2, 3)], [(0, 2)]] == parted([(0, 1), (2, 3), (0, 2), (0, 3)])
+
+
+def test_the_next_rank_speaks_for_one_that_hangs_after_its_report() -> None:
+    """Rank 0 has brought its report and fell silent while it conducted: the lowest of the others takes its place."""
+    board = Dictionary()
+    for rank in (0, 1, 2):
+        Meeting(board, rank, 3).bring(b"{}")
+    assert (0, 1) == (Meeting(board, 2, 3).first_alive(), Meeting(board, 2, 3).first_alive(0))

@@ -39,15 +39,17 @@ def hashes(snapshot: Snapshot, key: str) -> bytes:
 
 
 def answer(
-    meeting: Meeting, snapshot: Snapshot, until: float, then: Callable[[Meeting], None]
+    meeting: Meeting, snapshot: Snapshot, until: float, then: Callable[[Meeting], float]
 ) -> dict[str, Any] | None:
-    """Wait for the verdict; when the key comes before it, answer with the hashes, and do what comes ``then``."""
+    """Wait for the verdict; when the key comes before it, answer with the hashes, and do what comes ``then``.
+
+    That gives the time until which the verdict is waited for.
+    """
     found = meeting.hear(until, "key", "verdict")
     if found is None or "key" not in found:
         return found
     meeting.bring(hashes(snapshot, str(found["key"])), KIND)
-    then(meeting)
-    return meeting.hear(until, "verdict")
+    return meeting.hear(then(meeting), "verdict")
 
 
 def of_others(meeting: Meeting, heard: Sequence[Heard]) -> dict[int, bytes]:

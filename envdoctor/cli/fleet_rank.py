@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 UNREACHABLE = "rank-unreachable"
 LATE = 5.0  # what a look may take beyond its timeout
+AFTER_STAGES = 60.0  # seconds in which the report is out once the staged tests are over
 GRACE = {"torchrun": 6.0, "accelerate": 6.0}
 HOPELESS = frozenset({"timed-out", "unreachable", "failed", "taken"})
 
@@ -61,13 +62,14 @@ class Rank:
     @property
     def last_call(self) -> float:
         """Give the time until which the verdict must be there, whatever others are at."""
-        staged = self.staged.budget if self.staged else 0.0
-        return self.began + self.settled.timeout + LATE + self.sync_seconds + staged
+        return self.began + self.settled.timeout + LATE + self.sync_seconds
 
-    def take_part(self, meeting: Meeting) -> None:
-        """Take part in the staged tests, where there are any."""
-        if self.staged:
-            self.staged.follow(meeting, self.last_call)
+    def take_part(self, meeting: Meeting) -> float:
+        """Take part in the staged tests, where there are any; give the time until which the verdict must be there."""
+        if self.staged is None:
+            return self.last_call
+        ended = self.staged.follow(meeting, self.last_call)
+        return time.monotonic() + (AFTER_STAGES if ended else HANDOVER)
 
 
 def run(rank: Rank) -> int:
@@ -76,8 +78,9 @@ def run(rank: Rank) -> int:
         from envdoctor.cli.fleet_board import meet
         from envdoctor.target import Patient
 
+        staged = rank.staged.budget if rank.staged else 0.0
         try:
-            met = meet(rank.launch, Patient(), rank.last_call - rank.began)
+            met = meet(rank.launch, Patient(), rank.last_call - rank.began + staged)
         except BoardError as error:
             raise streams.OwnFailure(str(error)) from None
         meeting = Meeting(met.board, rank.launch.rank, rank.launch.world_size, rank.ended, rank.grace)
@@ -200,6 +203,8 @@ def _report(
             fleet.add(document, str(each.rank), _node(each), fleet_private.read(hashes.get(each.rank)))
         except SnapshotError as error:
             unreadable.append(SilentRanks(str(each.rank), 1, _node(each), "cannot-join", f"its report: {error}"))
+    if rank.launch.rank and rank.staged and rank.staged.fell_silent:
+        unreadable.append(SilentRanks("0", 1, _node(heard[0]), "ended", "conducting the staged tests"))
     nodes = len({_node(each) for each in heard if each.hello})
     launch = rank.launch
     ranks = Ranks(
@@ -221,7 +226,8 @@ def _listen(rank: Rank, meeting: Meeting, snapshot: Snapshot) -> int:
     """Take part in the staged tests and wait for the verdict; when nobody speaks, speak, or let the next rank do it."""
     verdict = fleet_private.answer(meeting, snapshot, rank.last_call, rank.take_part)
     if verdict is None and not meeting.lost:
-        if meeting.first_alive() == rank.launch.rank:
+        silent = (0,) if rank.staged and rank.staged.fell_silent else ()  # it has brought its report, and then hung
+        if meeting.first_alive(*silent) == rank.launch.rank:
             return _speak(replace(rank, sync_seconds=min(rank.sync_seconds, HANDOVER)), meeting)
         verdict = meeting.hear(time.monotonic() + 2 * HANDOVER, "verdict")
     if verdict is None:

@@ -28,10 +28,14 @@ SLOW = 4.0  # what the progress line takes for long
 
 @dataclass
 class Staged:
-    """One rank's means for it. ``limit``: seconds of each step, where the user has said so."""
+    """One rank's means for it. ``limit``: seconds of each step, where the user has said so.
+
+    ``fell_silent``: rank 0 has conducted some steps, or should have, and was not heard of again.
+    """
 
     launch: Launch
     limit: float | None = None
+    fell_silent: bool = False
     _stepper: Stepper | None = None
     _opened: Courier | None = None
     _why_not_opened: str = ""
@@ -61,9 +65,10 @@ class Staged:
         conductor.conduct([each.rank for each in heard if each.snapshot is not None])
         return _fact(conductor.played)
 
-    def follow(self, meeting: Meeting, until: float) -> None:
-        """Take part in what rank 0 conducts."""
-        self._player(meeting).follow(until)
+    def follow(self, meeting: Meeting, until: float) -> bool:
+        """Take part in what rank 0 conducts, the first step being waited for until then; False when it fell silent."""
+        self.fell_silent = not self._player(meeting).follow(until)
+        return not self.fell_silent
 
     def _player(self, meeting: Meeting) -> playing.Player:
         from envdoctor.cli.progress import Progress

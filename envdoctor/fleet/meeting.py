@@ -162,9 +162,12 @@ class Meeting:
                 return None
             time.sleep(NAP)
 
-    def first_alive(self) -> int:
-        """Give the lowest rank that has brought something: the one to speak when rank 0 does not."""
-        missing = set(self._fetch("snapshot", range(self.rank + 1)))
+    def first_alive(self, *silent: int) -> int:
+        """Give the lowest rank that has brought something: the one to speak when rank 0 does not.
+
+        ``silent``: ranks that have, and are known to speak no more.
+        """
+        missing = {*self._fetch("snapshot", range(self.rank + 1)), *silent}
         return min((each for each in range(self.rank + 1) if each not in missing), default=self.rank)
 
     def leave(self) -> None:

@@ -43,15 +43,19 @@ class Player:
         found = self.perform({**part, "local_rank": self.place.local_rank})
         self.meeting.bring(msgspec.json.encode({**found, "place": self.place}), kind_of(number))
 
-    def follow(self, until: float) -> None:
-        """Take part in every step until there are no more; the first one is waited for until then."""
+    def follow(self, until: float) -> bool:
+        """Take part in every step until there are no more; the first one is waited for until then.
+
+        False when the one who conducts fell silent before it said so.
+        """
         number = 0
         while (told := self.meeting.hear(until, key_of(number))) is not None:
             step, heard = step_of(told), time.monotonic()
             if step is None or step.stage == END or self.meeting.stopped():
-                return
+                return True
             self.take_part(number, step)
             number, until = number + 1, heard + step.seconds + SLACK + BETWEEN
+        return False
 
 
 def recalled(meeting: Meeting) -> list[Played]:
