@@ -148,7 +148,7 @@ def test_ten_times_as_many_take_ten_times_as_long(tmp_path: Path) -> None:
 
     (few_contents, few_runs), (many_contents, many_runs) = work(3), work(30)
     assert few_contents == many_contents
-    assert 0 <= many_runs - few_runs <= 3 * 27  # the rules about memory in use are asked of each
+    assert 0 <= many_runs - few_runs <= 4 * 27  # what reads memory, or /dev/shm, in use is asked of each
 
 
 def test_the_command_as_a_user_runs_it(folder: Path) -> None:
