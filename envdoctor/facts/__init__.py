@@ -35,6 +35,7 @@ def read_from(source: str, default: Any = None, *, private: bool = False) -> Any
 
 
 _KEYS: Dict[type, str] = {}  # it is asked for with every look at a fact
+_DECLARED: Dict[type, Dict[str, str]] = {}  # likewise where each field is usually read
 
 
 def key_of(fact: type) -> str:
@@ -54,11 +55,13 @@ def source_of(fact: Fact, name: str) -> str:
     """Say where ``name`` of this fact was read: the place really read, else the declared one."""
     if name in fact.sources:
         return fact.sources[name]
-    for each in fields(fact):
-        if each.name == name:
-            return str(each.metadata.get("source", ""))
-    msg = f"{type(fact).__name__} has no field {name!r}"
-    raise AttributeError(msg)
+    kind = type(fact)
+    if kind not in _DECLARED:
+        _DECLARED[kind] = {each.name: str(each.metadata.get("source", "")) for each in fields(kind)}
+    if name not in _DECLARED[kind]:
+        msg = f"{kind.__name__} has no field {name!r}"
+        raise AttributeError(msg)
+    return _DECLARED[kind][name]
 
 
 def why_unknown(fact: Fact, name: str) -> Optional[str]:

@@ -7,7 +7,7 @@ classes and looks at the fields when it is called. Nothing else differs: ``field
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Type, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Sequence, Tuple, Type, TypeVar
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass  # noqa: PLC0414 - said twice: it is given on
@@ -34,7 +34,7 @@ else:
         with _ONE_AT_A_TIME, _bases_not_frozen(cls):
             made = _find_fields(cls)
         made.__dataclass_params__.frozen = True
-        made._own_fields = {each.name: each for each in dataclasses.fields(made)}  # noqa: SLF001 - ClassVars left out
+        made._own_fields = _own(made)  # noqa: SLF001 - this module's own
         made.__init__, made.__eq__, made.__hash__ = _init, _eq, _hash
         made.__setattr__, made.__delattr__ = _refuse_to_set, _refuse_to_delete
         if "__repr__" not in vars(cls):
@@ -61,26 +61,36 @@ else:
         raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
 
     def _init(self: Any, *args: Any, **kwargs: Any) -> None:
-        fields = self._own_fields
-        given = dict(zip(fields, args))  # noqa: B905 - no strict= on Python 3.8
-        wrong = [name for name in kwargs if name not in fields or name in given]
-        if len(args) > len(fields) or wrong:
-            raise TypeError(f"{type(self).__name__}() has no place for {', '.join(wrong) or args[len(fields) :]}")
-        given.update(kwargs)
+        fields, defaults, factories = self._own_fields
+        twice = args and kwargs and not kwargs.keys().isdisjoint(tuple(fields)[: len(args)])
+        if twice or len(args) > len(fields) or not kwargs.keys() <= fields.keys():
+            raise TypeError(_no_place_for(self, args, kwargs))
         values = self.__dict__  # past the frozen __setattr__, as the standard decorator's __init__ goes past it
-        for name, field in fields.items():
-            values[name] = given[name] if name in given else _default(type(self), field)
+        values.update(defaults)
+        values.update(zip(fields, args))  # noqa: B905 - no strict= on Python 3.8
+        values.update(kwargs)
+        for name, make in factories.items():
+            if name not in values:
+                values[name] = make()
+        if len(values) < len(fields):
+            missing = next(name for name in fields if name not in values)
+            raise TypeError(f"{type(self).__name__}() needs {missing}")
 
-    def _default(cls: type, field: Any) -> Any:
-        if field.default is not dataclasses.MISSING:
-            return field.default
-        if field.default_factory is not dataclasses.MISSING:
-            return field.default_factory()
-        raise TypeError(f"{cls.__name__}() needs {field.name}")
+    def _no_place_for(self: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        names = list(self._own_fields[0])
+        wrong = [name for name in kwargs if name not in names or name in names[: len(args)]]
+        return f"{type(self).__name__}() has no place for {', '.join(wrong) or args[len(names) :]}"
+
+    def _own(cls: type) -> Tuple[Dict[str, Any], Dict[str, Any], Dict[str, Any]]:
+        """Give the fields by name, ClassVars left out; those of them with a default; those with a default factory."""
+        every = {each.name: each for each in dataclasses.fields(cls)}
+        plain = {name: each.default for name, each in every.items() if each.default is not dataclasses.MISSING}
+        made = {n: each.default_factory for n, each in every.items() if each.default_factory is not dataclasses.MISSING}
+        return every, plain, made
 
     def _values(self: Any) -> tuple:
         # By attribute: msgspec leaves a default where it is, on the class.
-        return tuple(getattr(self, name) for name in self._own_fields)
+        return tuple(getattr(self, name) for name in self._own_fields[0])
 
     def _eq(self: Any, other: object) -> bool:
         return _values(self) == _values(other) if other.__class__ is self.__class__ else NotImplemented
@@ -89,5 +99,5 @@ else:
         return hash(_values(self))
 
     def _repr(self: Any) -> str:
-        shown = (f"{name}={getattr(self, name)!r}" for name in self._own_fields)
+        shown = (f"{name}={getattr(self, name)!r}" for name in self._own_fields[0])
         return f"{type(self).__qualname__}({', '.join(shown)})"

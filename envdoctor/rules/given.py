@@ -9,6 +9,7 @@ import msgspec
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from envdoctor.facts import source_of
 from envdoctor.facts.host import Environment
 from envdoctor.facts.libraries import Libraries, MappedLibraries, Toolkit
 from envdoctor.facts.torch import TorchBuild, TorchSettings
@@ -25,9 +26,16 @@ class Given(msgspec.Struct, frozen=True):
 
     name: str
     value: str
-    evidence: Evidence
+    source: str
     file: str = ""
     hidden: bool = False
+
+    @property
+    def evidence(self) -> Evidence:
+        """Give what shows it."""
+        if not self.file:
+            return Evidence("environment.variables", self.value, self.source, "", self.name)
+        return Evidence("toolkit.nccl_conf", self.value, self.source, "", f"{self.name} in {self.file}")
 
     def __str__(self) -> str:
         """Write it as it was given."""
@@ -63,16 +71,16 @@ def variables(environment: Environment) -> Iterator[Given]:
     """Give the variables; ends the rule where they could not be read."""
     if "variables" in environment.unknown:
         raise Unknown(environment.unknown["variables"])
+    source = source_of(environment, "variables")
     for each in environment.variables:
-        yield Given(each.name, each.value, see(environment, "variables", each.name, each.value), hidden=each.redacted)
+        yield Given(each.name, each.value, source, hidden=each.redacted)
 
 
 def file_lines(toolkit: Toolkit | None) -> Iterator[Given]:
     """Give the settings of NCCL's files, whether a variable overrules them or not."""
     where = (toolkit.nccl_conf_path if toolkit else None) or "nccl.conf"
     for name, value in toolkit.nccl_conf if toolkit else ():
-        shown = Evidence("toolkit.nccl_conf", value, where, "", f"{name} in {where}")
-        yield Given(name, value, shown, where, hidden="***" in value)
+        yield Given(name, value, where, where, hidden="***" in value)
 
 
 def in_force(environment: Environment, toolkit: Toolkit | None) -> tuple[Given, ...]:
