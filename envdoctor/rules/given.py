@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Iterator
 
@@ -130,6 +131,7 @@ def releases_here(
     return Releases(torch, _version(dotted(nccl[0])) if nccl else None, (*shown, *((nccl[1],) if nccl else ())))
 
 
+@functools.lru_cache(maxsize=256)  # a fleet's ranks are asked one by one
 def _version(text: str | None) -> Version | None:
     try:
         return Version(text) if text else None
