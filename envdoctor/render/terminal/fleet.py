@@ -82,7 +82,7 @@ def _header(fleet: FleetReport, look: Look) -> Iterator[Line]:
             (look.clean(f"So are {fleet.usual.count} of {fleet.members}: {fleet.usual.ranks}", look.width), "quiet"),
         )
     elif fleet.usual.count < fleet.members:
-        yield (("So is the first; no two are alike in everything.", "quiet"),)
+        yield ((f"That is the first {fleet.noun}; no two are alike in everything.", "quiet"),)
 
 
 def _first(fleet: FleetReport, look: Look) -> Iterator[Line]:
