@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Each stands for a colour of the page, and is replaced by its name when the picture is written.
@@ -46,10 +47,20 @@ def roofline(document: Document) -> str:
     _memory_roof(axes, document, [_intensity(each) or 1.0 for each in found])
     axes.set_xscale("log")
     axes.set_yscale("log")
+    _plain_numbers(axes.xaxis, axes.yaxis)
     axes.set_xlabel("FLOP for each byte of memory")
     axes.set_ylabel("TFLOPS (TOPS for int8)")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, labelcolor=TEXT)
     return _svg(figure, "Matrix products against the roofline")
+
+
+def _plain_numbers(*axes: Axis) -> None:
+    """Label powers of ten as numbers: matplotlib's own labels are mathematical markup, which is switched off here."""
+    from matplotlib.ticker import NullFormatter
+
+    for each in axes:
+        each.set_major_formatter("{x:,.10g}")
+        each.set_minor_formatter(NullFormatter())
 
 
 def _products(axes: Axes, found: list[Document], best: list[Document], color: str) -> None:
@@ -103,7 +114,7 @@ def ladder(document: Document) -> str:
         if before:
             axes.barh(place, start, color=LINE, height=0.55)
         axes.barh(place, abs(rate - start) if not before else abs(rate - before), left=start, color=color, height=0.55)
-        axes.text(max(rate, before or 0.0), place, f"  {_worth(each)}", va="center", color=TEXT)
+        axes.text(max(rate, before or 0.0), place, f"\N{NO-BREAK SPACE}{_worth(each)}", va="center", color=TEXT)
     axes.set_yticks(range(len(rows)), [_step(each) for each in reversed(rows)])
     sample = document["model"]["sample"] if document["model"] else "image"
     axes.set_xlabel(f"{clean(sample, LONGEST_LABEL)}s a second")
@@ -140,8 +151,9 @@ def ceilings(document: Document) -> str:
     for place, (name, value) in enumerate(reversed(found)):
         axes.barh(place, value, color=SERIES[2] if name == limits["binds"] else SERIES[0], height=0.55)
         binds = "  binds" if name == limits["binds"] else ""
-        axes.text(value, place, f"  {_rate(value)}{binds}", va="center", color=TEXT)
+        axes.text(value, place, f"\N{NO-BREAK SPACE}{_rate(value)}{binds}", va="center", color=TEXT)
     axes.set_xscale("log")
+    _plain_numbers(axes.xaxis)
     axes.margins(x=0.35)
     axes.set_yticks(range(len(found)), [name for name, _ in reversed(found)])
     axes.set_xlabel("images a second")
