@@ -40,7 +40,7 @@ def document(name: str) -> dict[str, Any]:
 def test_page_shows_every_measurement_and_fetches_nothing(name: str) -> None:
     """Each measurement with its verdict is in the table; the page is small and leads nowhere."""
     found = result(name)
-    text = bench.render(found.report, plain(found))
+    text = bench.render(found, plain(found))
     page = Page(text)
     assert {"#main", "data:,"} == {each for each in page.fetched if not each.startswith("#") or each == "#main"}
     assert [] == page.handlers
@@ -101,7 +101,7 @@ def test_nothing_measured_is_no_picture(name: str) -> None:
 def test_empty_result_is_a_page() -> None:
     """A run that measured nothing still says so."""
     found = result_of(examine(of()))
-    assert "unknown device" in bench.render(found.report, plain(found))
+    assert "unknown device" in bench.render(found, plain(found))
 
 
 def test_hostile_names_are_text() -> None:
@@ -110,7 +110,7 @@ def test_hostile_names_are_text() -> None:
     found["device"]["name"] = found["ladder"][0]["step"] = found["ladder"][0]["reason"] = canonical.HOSTILE
     for row in found["ladder"]:
         row["previous"] = canonical.HOSTILE if row["previous"] == "fp32" else row["previous"]
-    page = Page(bench.render(result("a100").report, found))
+    page = Page(bench.render(result("a100"), found))
     assert [] == page.handlers
     assert 1 == page.tags.count("script")
     assert "img" not in page.tags

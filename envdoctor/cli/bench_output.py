@@ -52,5 +52,5 @@ def written(result: Result, format_: str, difference: Difference | None = None, 
         from envdoctor.render.bench_json import plain
         from envdoctor.render.html import bench as page
 
-        return page.render(result.report, plain(result))
+        return page.render(result, plain(result))
     return delivering.written(result.report, format_, **look)

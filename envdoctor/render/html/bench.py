@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from envdoctor.render import causes, machine_words, verdict_words
-from envdoctor.render.html import KINDS, page, pictures
+from envdoctor.render import causes, machine_words
+from envdoctor.render.bench_words import verdict
+from envdoctor.render.html import page, pictures
 from envdoctor.render.html.report import follow
 
 if TYPE_CHECKING:
-    from envdoctor.finding import Report
+    from envdoctor.bench.result import Result
 
 PICTURES = (
     ("Matrix products against the roofline", pictures.roofline,
@@ -20,14 +21,15 @@ PICTURES = (
 )  # fmt: skip
 
 
-def render(report: Report, document: dict[str, Any]) -> str:
+def render(result: Result, document: dict[str, Any]) -> str:
     """Give the page; ``document`` is the JSON form of the same result."""
+    report, (kind, said) = result.report, verdict(result)
     top = causes.leading(report)
     drawn = [(title, draw(document), note) for title, draw, note in PICTURES]
     return page(
         "bench.html.j2",
         report=report, document=document, snapshot=report.snapshot,
-        title=verdict_words.sentence(report), kind=KINDS.get(report.verdict.value, "unknown"),
+        title=said, kind=kind,
         doctor=machine_words.doctor(report.snapshot), notes=report.notes,
         findings=top, consequences={each.key: follow(report, each.key) for each in top},
         remarks=causes.remarks(report), pictures=[each for each in drawn if each[1]],

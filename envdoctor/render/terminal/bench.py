@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from envdoctor.bench import ladder
-from envdoctor.finding import Severity, Status
+from envdoctor.finding import Severity
+from envdoctor.render.bench_words import is_of_speed, of_speed, verdict
 from envdoctor.render.machine_words import machine
 from envdoctor.render.terminal import findings
 from envdoctor.render.terminal.bench_tables import tables
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from envdoctor.bench.result import Result
     from envdoctor.finding import Finding, Report
 
-SPEED = frozenset({"measured", "precision"})
 MINUTE = 60.0
 NAMED = 3
 
@@ -140,23 +139,6 @@ def unit(result: Result) -> str:
 # Findings
 
 
-def of_speed(report: Report) -> Report:
-    """Give the report with those findings alone that are about speed, whatever else is wrong here."""
-    kept = tuple(each for each in report.findings if _is_of_speed(each, report))
-    keys = {each.key for each in kept}
-    inside = tuple(replace(each, caused_by=tuple(c for c in each.caused_by if c in keys)) for each in kept)
-    primary = next((each.key for each in inside if each.severity is not Severity.INFO and not each.ignored), None)
-    return replace(report, findings=inside, primary=primary)
-
-
-def _is_of_speed(finding: Finding, report: Report) -> bool:
-    groups = {check.id: check.group for check in report.checks}
-    causes = {
-        key.partition("@")[0] for each in report.findings if groups.get(each.id) in SPEED for key in each.caused_by
-    }
-    return groups.get(finding.id) in SPEED or finding.id in causes
-
-
 def _allocator(result: Result, look: Look) -> Iterator[Line]:
     """Say what the caching allocator holds after training with changing batches, and how much of that lies idle."""
     found = result.run.host if result.run else None
@@ -234,25 +216,8 @@ def _besides(report: Report) -> list[Finding]:
     """Give what is wrong besides; after Ctrl-C without the probes that it ended."""
     groups = {check.id: check.group for check in report.checks}
     left_out = {"doctor"} if report.interrupted else set()
-    found = [each for each in report.active if each.severity is not Severity.INFO and not _is_of_speed(each, report)]
+    found = [each for each in report.active if each.severity is not Severity.INFO and not is_of_speed(each, report)]
     return [each for each in found if groups.get(each.id) not in left_out]
-
-
-def verdict(result: Result) -> tuple[str, str]:
-    """Give the kind of sign and the one sentence to take home."""
-    if not result.measured:
-        return "unknown", "Nothing could be measured."
-    report = of_speed(result.report)
-    bad = [each for each in report.active if each.severity in {Severity.ERROR, Severity.WARNING}]
-    if bad:
-        worst = "error" if any(each.severity is Severity.ERROR for each in bad) else "warning"
-        return worst, f"{many(len(bad), 'finding')} about speed. Start with {report.primary}."
-    if result.run and result.run.machine.is_cpu:
-        return "ok", "Measured. A CPU is not judged: compare it with itself, by envdoctor diff."
-    judged = sum(check.group == "measured" and check.status is Status.PASSED for check in report.checks)
-    if not judged:
-        return "unknown", "Measured, but nothing of it could be judged."
-    return "ok", "Nothing that was measured is slower than this device is known to be."
 
 
 def _more(result: Result, look: Look, *, everything: bool) -> Iterator[Line]:
