@@ -232,7 +232,9 @@ def check_driver(
     install(site, Wheel(wheel.name, wheel.version, {**wheel.files, cudart: real_cudart.read_bytes()}))
     programs.mkdir()
 
-    def run(smi: str = "", torch: str = "", nvml: tuple[str, ...] = (), **environ: str) -> Checked:
+    def run(
+        smi: str = "", torch: str = "", nvml: tuple[str, ...] = (), seconds: float = TIMEOUT, **environ: str
+    ) -> Checked:
         if torch:
             (site / "torch" / "__init__.py").write_text(torch)
         if smi:
@@ -247,7 +249,7 @@ def check_driver(
         level = "standard" if torch else "quick"
         ignored = "duplicate-torch-installs=the stand lies before another"
         on = {"around": lambda command: private_dev(command, gpus=2), **around, **environ}
-        return check(folder, "--level", level, "--ignore", ignored, **on)
+        return check(folder, "--level", level, "--ignore", ignored, seconds=seconds, **on)
 
     return run
 
@@ -299,7 +301,8 @@ def test_broken_libcuda_is_named_with_its_own_words(how: str, check_driver: Call
 @on_a_gpu_machine
 def test_everything_may_hang_at_once(check_driver: Callable[..., Checked]) -> None:
     """NVML, libcuda, libcudart, nvidia-smi and torch hang together: each is named, and the run ends in time."""
-    hanging = check_driver("sleep 60", "import time; time.sleep(60)", ("nvmlInit_v2 = hang",), FAKE_CUDA_INIT="hang")
+    hung = "sleep 60", "import time; time.sleep(60)", ("nvmlInit_v2 = hang",)
+    hanging = check_driver(*hung, seconds=2 * TIMEOUT, FAKE_CUDA_INIT="hang")  # five hang, and the rest has to be done
     probes = ("gpu-state", "cuda-driver", "cuda-runtime", "nvidia-smi", "torch-import")
     assert {f"probe-timed-out@{each}" for each in probes} <= set(hanging.fired())
     assert "got" == {each["name"]: each["outcome"] for each in hanging.report["probes"]}["libraries"]
