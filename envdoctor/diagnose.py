@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from envdoctor.snapshot import ProbeResult, Snapshot
 
+ASKS_SOMEBODY = (" --pid ", " --python ", " --via ")  # options that name whom to ask
 PYTHON = "python3"  # what is started behind a command unless another one is named
 
 BY_TABLE = "knowledge."  # how the evidence that rests on a shipped table begins
@@ -201,7 +202,8 @@ def _complete(finding: Finding, rule: Rule, snapshot: Snapshot) -> Finding:
 
 
 def _proof(verify: str, elsewhere: str) -> str:
-    return verify if " --pid " in verify else f"{verify}{elsewhere}"
+    """Say whom to ask, unless the rule has said so itself."""
+    return verify if any(each in verify for each in ASKS_SOMEBODY) else f"{verify}{elsewhere}"
 
 
 def _elsewhere(snapshot: Snapshot) -> str:

@@ -28,6 +28,8 @@ def test_an_upgrade_under_a_job_is_named() -> None:
     [
         (Job(pid=7, libraries=(CUDNN,)), Status.PASSED),
         (Job(pid=7, deleted_libraries=("/usr/lib/x86_64-linux-gnu/libssl.so.3",)), Status.PASSED),
+        (Job(pid=7, deleted_libraries=("/usr/lib/x86_64-linux-gnu/libcurl.so.4.8.0",)), Status.PASSED),
+        (Job(pid=7, deleted_libraries=("/usr/local/cuda/lib64/libcublasLt.so.12",)), Status.FIRED),
         (Job(pid=7, deleted_libraries=("/usr/lib/x86_64-linux-gnu/libcuda.so.570.86.15",)), Status.FIRED),
         (Job(pid=7, unknown={"deleted_libraries": "/proc/7/maps: Permission denied"}), Status.UNKNOWN),
         (Job(pid=7, ended=True, unknown={"deleted_libraries": "process 7 has ended"}), Status.NOT_APPLICABLE),

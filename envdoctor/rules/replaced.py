@@ -13,7 +13,8 @@ from envdoctor.rule import NotApplicable, Unknown, rule
 
 # Of torch and what it loads. Other libraries, of the system or of the program, may well be renewed under a job.
 TRAINS = re.compile(
-    r"/(?:torch|nvidia|triton)/|/lib(?:torch|c10|cu|nccl|nvidia|nvrtc|nvJitLink|nvshmem|cupti)[\w.-]*\.so"
+    r"/(?:torch|nvidia|triton)/|/lib(?:torch|c10|cuda|cudnn|cublas|cufft|cufile|cupti|curand|cusolver|cusparse|nccl|nvidia"
+    r"|nvrtc|nvJitLink|nvshmem)[\w.-]*\.so"
 )
 MOST_NAMED = 4
 
