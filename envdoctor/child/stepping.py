@@ -18,6 +18,7 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, NoReturn
 
 from envdoctor.child import kernel
+from envdoctor.child.answering import words
 from envdoctor.child.forking import fork_quietly, unfit
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def serve(request: Dict[str, Any], paths: Paths) -> None:
         __import__(request["imports"])
         run: Run = paths.load(request["runs"])
     except BaseException as error:
-        _tell(channel, {"error": "%s cannot be imported: %s" % (request["imports"], words(error))})
+        _tell(channel, {"error": "%s cannot be imported: %s" % (request["imports"], _said(error))})
         return
     why = unfit()
     _tell(channel, {"unfit": why})
@@ -52,10 +53,9 @@ def _tell(channel: socket.socket, said: Dict[str, Any]) -> None:
     channel.sendall(json.dumps(said).encode("ascii") + b"\n")
 
 
-def words(error: BaseException) -> str:
-    """Put an error in a few words: its type and its first lines."""
-    said = " ".join(str(error).split())
-    return "%s: %s" % (type(error).__name__, said[:_WORDS]) if said else type(error).__name__
+def _said(error: BaseException) -> str:
+    """Give an error's type and words on one line."""
+    return " ".join(words(error).split())
 
 
 def _done_here(run: Run, step: Dict[str, Any]) -> Dict[str, Any]:
@@ -64,7 +64,7 @@ def _done_here(run: Run, step: Dict[str, Any]) -> Dict[str, Any]:
     try:
         run(step, said.append)
     except Exception as error:
-        return {"state": "failed", "reason": words(error), "said": said}
+        return {"state": "failed", "reason": _said(error), "said": said}
     return {"state": "done", "reason": "", "said": said}
 
 
@@ -144,7 +144,7 @@ def _be(run: Run, step: Dict[str, Any], rows: int, printed: int, parent: int) ->
         try:
             run(step, say)
         except Exception as error:
-            _write(rows, {"state": "failed", "reason": words(error)})
+            _write(rows, {"state": "failed", "reason": _said(error)})
         else:
             _write(rows, {"state": "done", "reason": ""})
         code = 0

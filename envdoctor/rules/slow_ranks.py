@@ -220,19 +220,15 @@ def _elsewhere(stage: Stage, bad: Sequence[StageResult]) -> float | None:
 
 
 def _link(stage: Stage, result: StageResult) -> Finding:
-
-    first, second = result.ranks.split("+")
-    who, cannot = f"anks {first} and {second}", "cannot talk to each other"
-    between = f"Between r{who}"
-    who = f"R{who}"
+    ranks = f"ranks {result.ranks.replace('+', ' and ')}"
+    who, cannot = ranks, "cannot talk to each other"
     if stage.name == "p2p":
-        between, cannot = f"Between the GPUs of {who[0].lower()}{who[1:]}", "cannot copy to each other"
-        who = f"The GPUs of {who[0].lower()}{who[1:]}"
+        who, cannot = f"the GPUs of {ranks}", "cannot copy to each other"
     subject, fixes = _subject(stage, result.ranks), (_way(stage), _again())
     if result.state != "done":
-        title = f"{who} {cannot}: {_how(result)}"
+        title = f"{who[0].upper()}{who[1:]} {cannot}: {_how(result)}"
         return Finding(title, result.reason, _seen(stage, [result]), fixes, subject, Severity.ERROR)
-    title = f"{between} only {_rate(result.value, stage)}, elsewhere {_rate(_elsewhere(stage, [result]), stage)}"
+    title = f"Between {who} only {_rate(result.value, stage)}, elsewhere {_rate(_elsewhere(stage, [result]), stage)}"
     return Finding(title, result.reason, _seen(stage, [result]), fixes, subject, confidence=Confidence.LIKELY)
 
 
