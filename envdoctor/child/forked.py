@@ -164,7 +164,9 @@ class Forked:
         if unkillable:
             reason += "; SIGKILL did not end it"
         outcome = {"outcome": "timed-out", "reason": reason, "after_seconds": after, "hung": self._hung}
-        return {**outcome, "unkillable": unkillable, "detail": self.detail(), "evidence": self._evidence}
+        # The dump that falls on the deadline may have been cut off by the kill: the one before is whole.
+        whole = self._samples[-1][0] if self._samples else ""
+        return {**outcome, "unkillable": unkillable, "detail": self.detail(whole), "evidence": self._evidence}
 
     def crashed(self, status: int) -> Dict[str, Any]:
         """Give the outcome of a process that died before it answered."""
@@ -176,9 +178,9 @@ class Forked:
         reason = f"{how} in {self.culprit}"
         return {"outcome": "crashed", "reason": reason, "signal": name, "exit_code": code, "detail": self.detail()}
 
-    def detail(self) -> str:
-        """Give the last stack and what the process printed."""
-        stack = self._dump.decode("utf-8", "replace") or (self._samples[-1][0] if self._samples else "")
+    def detail(self, stack: str = "") -> str:
+        """Give a stack, the last one unless another is given, and what the process printed."""
+        stack = stack or self._dump.decode("utf-8", "replace") or (self._samples[-1][0] if self._samples else "")
         out, err = self._printed.values()
         parts = (("Python stack", _without_our_frames(stack)), ("stderr", err.text()), ("stdout", out.text()))
         return "\n".join(f"{title}:\n{said.strip()}" for title, said in parts if said.strip())
