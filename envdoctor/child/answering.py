@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import math
 import os
 import signal
 import sys
@@ -66,6 +67,15 @@ def _blame(event: Mapping[str, Any]) -> Dict[str, Any]:
     return {"event": "result", "probe": event["probe"], "outcome": "failed", "seconds": event.get("seconds", 0.0)}
 
 
+def between_dumps(allowed: float) -> float:
+    """Give the seconds between two stack dumps: two at least, and the last half a step before the deadline.
+
+    A dump is a sign of life. One that falls on the deadline cannot be told from the process's own doing.
+    """
+    steps = max(2, math.ceil(allowed / 10.0))
+    return max(0.1, allowed / (steps + 0.5))
+
+
 @dataclass
 class Desk:
     """A fork at work: where it runs, what it may import, and what earlier probes of this process found."""
@@ -112,7 +122,7 @@ class Desk:
     def _watch(self, job: Job, now: float) -> None:
         """Have the stack written down now and then: without it nobody can say where a hanging process hangs."""
         allowed = min(job.seconds, self.setting.deadline - now)
-        faulthandler.dump_traceback_later(max(0.1, min(allowed / 3, 10.0)), repeat=True, file=self.dump)
+        faulthandler.dump_traceback_later(between_dumps(allowed), repeat=True, file=self.dump)
 
     def _result(self, job: Job, asked: str) -> Dict[str, Any]:
         try:
