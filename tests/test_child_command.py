@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from envdoctor.child import command
+from envdoctor.child import command, vitals
 from envdoctor.child.answering import between_dumps
 from envdoctor.probe import NotThere, Ran
 from tests.stands.engine import nothing_left
@@ -58,6 +58,8 @@ def test_a_helper_that_keeps_the_output_open_is_not_waited_for() -> None:
     """The command's own end is the end, although its child lives on and holds the pipes."""
     ran = run(f"import os\nchild = os.fork()\nif not child:\n    {SLEEP}\nos.write(1, b'%d' % child)")
     os.kill(int(ran.stdout), signal.SIGKILL)  # an orphan, which only the supervisor could find
+    while vitals.state(int(ran.stdout)) not in ("", "Z"):
+        time.sleep(0.01)
     assert 0 == ran.exit_code
     assert ran.seconds < 10
 
