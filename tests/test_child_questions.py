@@ -7,7 +7,7 @@ import pytest
 from envdoctor.outcome import Absent, Crashed, Failed, Got
 from envdoctor.plan import with_prerequisites
 from envdoctor.snapshot import Snapshot
-from tests.stands.engine import by_name, collect_from, nothing_left, plan
+from tests.stands.engine import by_name, collect_from, nothing_left, plan, slowed
 from tests.stands.misbehaving import Thing
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -91,6 +91,16 @@ def test_many_questions_are_all_answered() -> None:
     first = plan("import_it", "torch-import", child="torch")
     asked = [plan("ask_it", f"ask-{number}", child="torch", after_import=True) for number in range(9)]
     assert {"got"} == {each.outcome.name for each in collect_from([first, *asked]).probes}
+
+
+def test_a_question_is_never_taken_for_an_orphan(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Others end while the questions are forked, and a look at our children takes its time: none is killed."""
+    environ = slowed(tmp_path_factory.mktemp("site"), "envdoctor.child.vitals", "children_of", 0.03)
+    first = plan("import_it", "torch-import", child="torch")
+    asked = [plan("ask_it", f"ask-{number}", child="torch", after_import=True) for number in range(6)]
+    others = [plan("fine", f"fine-{number}") for number in range(10)]
+    snapshot = collect_from([first, *asked, *others], timeout=60.0, environ=environ)
+    assert [] == [each for each in snapshot.probes if each.outcome.name != "got"]
 
 
 def gated(nodes: str, *children: str) -> list[str]:

@@ -243,11 +243,16 @@ class Supervisor:
             self._close_questions(forked, forked.last)
 
     def _sweep(self) -> None:
-        """Kill the orphans that we adopted: a fork's descendants stay its own until it ends."""
+        """Kill the orphans that we adopted: a fork's descendants stay its own until it ends.
+
+        Questions are no orphans. They become ours when the process that forked them has ended, and by then it has
+        told of them: so the look at our children comes before the hearing.
+        """
+        ours = set(vitals.children_of(os.getpid()))
         for forked in [each for each in self._running.values() if each.questions]:
-            for event in forked.drain():  # it may have forked questions, which are no orphans
+            for event in forked.drain():
                 self._hear(forked, event)
-        for pid in set(vitals.children_of(os.getpid())) - set(self._running) - self._unkillable:
+        for pid in ours - set(self._running) - self._unkillable:
             vitals.kill_tree(pid)
 
     def _interrupt(self) -> None:

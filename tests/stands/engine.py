@@ -48,6 +48,31 @@ def ask(function: str, *, timeout: float = 10.0, seconds: float = 5.0, **patient
     return result, fact
 
 
+SLOW = """
+import importlib, sys, time
+
+class Slow:
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name == "envdoctor.child.supervisor":
+            sys.meta_path.remove(cls)
+            owner = importlib.import_module({module!r})
+            *within, last = {function!r}.split(".")
+            for each in within:
+                owner = getattr(owner, each)
+            real = getattr(owner, last)
+            setattr(owner, last, lambda *given: (time.sleep({seconds}), real(*given))[1])
+
+sys.meta_path.insert(0, Slow)
+"""
+
+
+def slowed(folder: Path, module: str, function: str, seconds: float) -> dict[str, str]:
+    """Give an environment in which a function of the supervisor's takes its time first, as on a busy machine."""
+    (folder / "sitecustomize.py").write_text(SLOW.format(module=module, function=function, seconds=seconds))
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
 def by_name(snapshot: Snapshot) -> dict[str, ProbeResult]:
     """Give the results of a snapshot by the probes' names."""
     return {each.name: each for each in snapshot.probes}
