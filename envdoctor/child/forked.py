@@ -36,7 +36,7 @@ class Forked:
         self.pipes = pipes
         self.questions = {job.name: (job, theirs) for job, theirs in questions}
         self.steps: List[str] = []
-        self.began = self.allowed = 0.0
+        self.began, self.allowed = time.monotonic(), 0.0
         self.killed_at: Optional[float] = None
         self.stopped_by = ""
         self.waits_for: Optional[int] = None  # the parent whose end this process waits for

@@ -389,6 +389,11 @@ def import_leaves_a_hanging_fork(context: Context) -> Thing:
     return import_it(context)
 
 
+def import_whose_forks_die(context: Context) -> Thing:
+    os.register_at_fork(after_in_child=lambda: os._exit(3))
+    return import_it(context)
+
+
 def ask_it(context: Context) -> Thing:
     inherited = IMPORTED.get("pid") != os.getpid()
     return Thing(words=f"imported={bool(IMPORTED)} inherited={inherited} facts={sorted(context.facts)}")
