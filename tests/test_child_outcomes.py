@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from envdoctor.outcome import Absent, Crashed, Failed, Got, TimedOut
-from tests.stands.engine import ask, by_name, collect_from, nothing_left, plan
+from tests.stands.engine import ask, by_name, collect_from, nothing_left, plan, slowed
 from tests.stands.misbehaving import Thing
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -242,6 +242,14 @@ def test_a_crash_costs_its_neighbours_nothing() -> None:
     names = ["fine", "segfault", "fine_too", "hang", "absent"]
     found = by_name(collect_from([plan(each, child="static", seconds=0.6) for each in names]))
     assert ["got", "crashed", "got", "timed-out", "absent"] == [each.outcome.name for each in found.values()]
+
+
+def test_an_answer_in_the_last_moment_costs_the_next_probe_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A probe that answers while it is about to be killed has answered; the next one has its own time, not none."""
+    environ = slowed(tmp_path_factory.mktemp("site"), "envdoctor.child.forked", "Forked.look_closely", 1.0)
+    planned = [plan("answer_late", child="static", seconds=0.8), plan("hang_a_little", child="static")]
+    snapshot = collect_from(planned, environ=environ)
+    assert [Got("file"), Got("file")] == [each.outcome for each in snapshot.probes]
 
 
 def test_probes_of_one_process_see_each_others_facts() -> None:

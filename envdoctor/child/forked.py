@@ -39,6 +39,7 @@ class Forked:
         self.began, self.allowed = time.monotonic(), 0.0
         self.killed_at: Optional[float] = None
         self.stopped_by = ""
+        self._killed_in: List[Job] = []
         self.waits_for: Optional[int] = None  # the parent whose end this process waits for
         self.last: Dict[str, Any] = {}
         self._hung = self._told = False
@@ -140,6 +141,7 @@ class Forked:
 
     def look_closely(self) -> None:
         """Look at the process once more before it is killed: whether it hung, and what the kernel says of it."""
+        self._killed_in = self.jobs[:1]
         self._hung = bool(self.stopped_by) or self._did_nothing()
         found = {"state": vitals.state(self.pid), "waits_in": vitals.waits_in(self.pid)}
         self._evidence = {name: value for name, value in found.items() if value}
@@ -153,7 +155,12 @@ class Forked:
         return stack == later_stack and later.same_as(before) and now.same_as(later)
 
     def timed_out(self, *, unkillable: bool = False) -> Dict[str, Any]:
-        """Give the outcome of a process that was killed at its deadline, or because it had stopped itself."""
+        """Give the outcome of a process that was killed at its deadline, or because it had stopped itself.
+
+        It is empty where the answer came in the last moment: what was to be done next has had no time at all.
+        """
+        if self.jobs[:1] != self._killed_in and not self.stopped_by:
+            return {}
         if self.allowed <= 0:
             return dict(NO_TIME)
         after = time.monotonic() - self.began if self.stopped_by else self.allowed

@@ -226,12 +226,15 @@ class Supervisor:
         self._conclude(forked, forked.timed_out() if forked.killed_at is not None else forked.crashed(status))
 
     def _conclude(self, forked: Forked, outcome: Dict[str, Any]) -> None:
-        """Say what became of a fork that is gone, and give those that it left unasked another process."""
+        """Say what became of a fork that is gone, and give those that it left unasked another process.
+
+        No ``outcome``: nothing that it was doing has failed.
+        """
         del self._running[forked.pid]
         self._ears.forget(forked)
         forked.pipes.close()
         self._sweep() if self._adopts else vitals.kill_tree(forked.pid)
-        if forked.jobs:
+        if forked.jobs and outcome:
             forked.last = outcome
             outcome["seconds"] = time.monotonic() - forked.began
             self._result(forked.jobs.pop(0), outcome)

@@ -212,6 +212,16 @@ def leave_a_hanging_command(context: Context) -> Thing:
     return Thing(words=f"{ran.exit_code} {ran.stdout!r}")
 
 
+def hang_a_little(context: Context) -> Thing:
+    time.sleep(1.0)
+    return Thing(words="at last")
+
+
+def answer_late(context: Context) -> Thing:
+    time.sleep(1.2)
+    return Thing(words="late")
+
+
 # Ways to make a mess
 
 
