@@ -18,6 +18,7 @@ from envdoctor.selection import Selection
 
 TEXTS = {"error_text", "pasted"}
 BROKEN = "the rule itself failed"
+OURS = "envdoctor"  # the home of every rule that is no plug-in's
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -188,7 +189,16 @@ def _not_measured(key: str, snapshot: Snapshot) -> str:
     return "needs envdoctor bench"
 
 
+def _sound(finding: Finding) -> Finding:
+    """Give a third party's finding with the types that every format counts on; raises where it has others."""
+    import msgspec
+
+    checked = msgspec.convert(msgspec.to_builtins(finding), Finding)
+    return replace(finding, severity=checked.severity, confidence=checked.confidence, fixes=checked.fixes)
+
+
 def _complete(finding: Finding, rule: Rule, snapshot: Snapshot) -> Finding:
+    finding = finding if rule.home == OURS else _sound(finding)
     evidence = tuple(
         replace(each, freshness=each.freshness or snapshot.freshness(each.fact.partition(".")[0]))
         for each in finding.evidence

@@ -7,6 +7,7 @@ Distributions are read one at a time, so that a broken one becomes a line of ``P
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import field, replace
 from pathlib import Path
@@ -124,7 +125,9 @@ class Gathering:
             return step(*arguments)
         except Refused as why:
             self.errors.append(f"{what}: {why}")
-            return None
+        except Exception as error:  # noqa: BLE001 - foreign annotations and names can fail in any way
+            self.errors.append(f"{what}: {type(error).__name__}: {error}")
+        return None
 
     def _take_probe(self, probe: Any, home: str) -> None:
         from envdoctor.facts import key_of
@@ -198,7 +201,7 @@ def fact_of(probe: Any) -> type[Fact]:
         if not (isinstance(kind, type) and issubclass(kind, Fact) and dataclasses.is_dataclass(kind)):
             raise Refused(f"probe {probe.name}: its return annotation must be a Fact, not {kind!r}")
         msgspec.convert({}, kind)  # what a run does with the child's answer
-    except (NameError, TypeError, msgspec.ValidationError) as error:
+    except (AttributeError, NameError, SyntaxError, TypeError, msgspec.ValidationError) as error:
         raise Refused(f"probe {probe.name}: its fact cannot be used: {type(error).__name__}: {error}") from error
     return kind
 
@@ -209,6 +212,8 @@ def planned_from(probe: Probe, key: str, home: str) -> Planned:
     attribute = getattr(probe.collect, "__name__", "")
     if getattr(module, attribute, None) is not probe:
         raise Refused(f"probe {probe.name}: the child cannot find it as {module.__name__}:{attribute}")
+    if not (isinstance(probe.seconds, (int, float)) and 0 < probe.seconds < math.inf):
+        raise Refused(f"probe {probe.name}: its deadline must be a number of seconds above 0, not {probe.seconds!r}")
     if probe.level not in LEVELS:
         raise Refused(f"probe {probe.name}: no level {probe.level!r} (known: {', '.join(LEVELS)})")
     torch = probe.child == "torch"
@@ -227,14 +232,16 @@ def _location(module: str, file: str | None) -> str:
 
 
 def check_rule(rule: Any) -> None:
-    """Raise ``Refused`` unless this is a rule whose inputs and page can be used."""
+    """Raise ``Refused`` unless this is a rule whose inputs, page and place in a report can be used."""
     from envdoctor.rule import Rule
 
     if not isinstance(rule, Rule):
         raise Refused(f"{type(rule).__name__} is not a rule (make it one with @envdoctor.rule)")
     if not rule.page:
         raise Refused(f"rule {rule.id}: it has no docstring, which is its page")
+    if rule.flaw:
+        raise Refused(f"rule {rule.id}: {rule.flaw}")
     try:
         _ = rule.inputs
-    except (NameError, TypeError) as error:
+    except (AttributeError, NameError, SyntaxError, TypeError) as error:
         raise Refused(f"rule {rule.id}: {error}") from error

@@ -72,6 +72,15 @@ class Rule:
         """The first line of the page: what is true when it fires."""
         return self.page.partition("\n")[0]
 
+    @property
+    def flaw(self) -> str:
+        """What keeps a report from showing it: a severity or a group that is none. Nothing where all is well."""
+        severity: object = self.severity
+        group: object = self.group
+        if not isinstance(severity, Severity):
+            return f"its severity must be one of envdoctor.finding.Severity, not {severity!r}"
+        return "" if isinstance(group, str) and group else f"its group must be a word, not {group!r}"
+
     @cached_property
     def inputs(self) -> tuple[Input, ...]:
         """The facts that the parameters name, in order."""

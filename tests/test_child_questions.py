@@ -87,7 +87,7 @@ def test_questions_to_a_library_that_is_absent_are_absent() -> None:
 
 
 def test_a_question_that_dies_before_it_is_asked_took_no_time() -> None:
-    """A handler that ends every fork costs the questions, and their seconds are not counted from the machine's start."""
+    """A handler that ends every fork costs the questions; their seconds do not count from the machine's start."""
     found = by_name(after("import_whose_forks_die", "ask_it"))["ask-it"]
     assert "exit code 3 without an answer in probe ask-it" == found.outcome.reason
     assert found.seconds < 10.0

@@ -8,14 +8,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from envdoctor.diagnose import examine
+from envdoctor.finding import Severity
 from envdoctor.plugins import Plugins, load
 from envdoctor.runner.collection import collect
+from envdoctor.snapshot import of
 from envdoctor.target import Patient
 
 FACTS = """
 from __future__ import annotations
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
@@ -171,12 +176,21 @@ def test_broken_plugin_is_an_error_and_spares_its_neighbour(
         (("(context: Context) -> Disk", "(context: Context) -> Dusk"), "name 'Dusk' is not defined"),
         (("(context: Context) -> Disk", "(context: Context)"), "must be a Fact, not None"),
         (("full: Optional[bool]", "full: Perhaps"), "its fact cannot be used: NameError"),
+        (("seconds=3.0", "seconds='3'"), "probe disk: its deadline must be a number of seconds above 0, not '3'"),
+        (("seconds=3.0", "seconds=float('nan')"), "its deadline must be a number of seconds above 0, not nan"),
         (('level="standard"', 'level="daily"'), "no level 'daily' (known: quick, standard, deep)"),
         (("def disk(", "def host("), "a probe named 'host' is there already"),
         (("Disk", "Host"), "a fact with the key 'host' is there already"),
         (('"It is full."', "x = 1"), "rule disk-full: it has no docstring"),
         (("disk: Disk", "disk: Dusk"), "rule disk-full: name 'Dusk' is not defined"),
         (("disk: Disk", "disk: int"), "rule disk-full: parameter 'disk' must be a fact"),
+        (("disk: Disk", "disk: sys.Newer"), "rule disk-full: module 'sys' has no attribute 'Newer'"),
+        (("disk: Disk", "disk: 'no type'"), "rule disk-full: Forward reference must be an expression"),
+        (("full: Optional[bool]", "full: sys.Newer"), "its fact cannot be used: AttributeError: module 'sys'"),
+        (("-> Disk", "-> sys.Newer"), "its fact cannot be used: AttributeError: module 'sys'"),
+        (("severity=Severity.ERROR", "severity='error'"), "severity must be one of envdoctor.finding.Severity, not"),
+        (('group="storage"', "group=None"), "rule disk-full: its group must be a word, not None"),
+        (("    return Disk(full=True)", "    return Disk(full=True)\ndel sys.modules[__name__]"), "KeyError: "),
     ],
 )  # fmt: skip
 def test_unusable_object_is_refused_with_the_reason(site: Site, change: tuple[str, str], words: str) -> None:
@@ -186,6 +200,25 @@ def test_unusable_object_is_refused_with_the_reason(site: Site, change: tuple[st
     site.add("acme", f"[envdoctor.probes]\na = acme:{attribute}\n[envdoctor.rules]\nb = acme:disk_full\n", module)
     errors = site.load().errors
     assert words in " | ".join(errors), errors
+
+
+@pytest.mark.parametrize(
+    ("finding", "words"),
+    [
+        ("Finding(None)", "Expected `str`, got `null` - at `$.title`"),
+        ('Finding("full", subject=3)', "Expected `str`, got `int` - at `$.subject`"),
+        ('Finding("full", severity="bad")', "Invalid enum value 'bad' - at `$.severity`"),
+        ('Finding("full", severity="warning")', ""),
+    ],
+)
+def test_finding_that_no_format_could_show_fails_its_own_rule_alone(site: Site, finding: str, words: str) -> None:
+    """What a plug-in's rule gives has the types that formats count on, or the rule itself failed."""
+    module = FACTS.format(fact="Disk", probe="disk", rule="disk_full").replace('Finding("full")', finding)
+    site.add("acme", "[envdoctor.probes]\na = acme:disk\n[envdoctor.rules]\nb = acme:disk_full\n", module)
+    found = site.load()
+    report = examine(of(msgspec.convert({"full": True}, found.facts["disk"])), found.rules)
+    assert words in report.checks[0].reason
+    assert [Severity.WARNING] * (not words) == [each.severity for each in report.findings]
 
 
 def test_rule_without_a_probe_for_its_fact_is_refused(site: Site) -> None:
