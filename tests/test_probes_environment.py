@@ -44,7 +44,7 @@ def test_what_names_a_person_or_a_secret_is_not_listed(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["SLURM_JWT_TOKEN", "NVIDIA_API_KEY", "FI_PASSWORD", "OMPI_auth", "UCX_CREDENTIAL_FILE"]
+    "name", ["SLURM_JWT", "SLURM_JWT_TOKEN", "NVIDIA_API_KEY", "FI_PASSWORD", "OMPI_auth", "UCX_CREDENTIAL_FILE"]
 )
 def test_value_of_a_name_that_speaks_of_a_secret_is_dropped(name: str) -> None:
     """The name alone decides."""

@@ -213,6 +213,9 @@ def test_blanks_belong_to_the_name() -> None:
         (("vllm", "--tokenizer", "llama", "--max-tokens=9"), "vllm --tokenizer llama --max-tokens=9"),
         (("python", "x.py", "--api-key=abc"), "python x.py --api-key=***"),
         (("env", "WANDB_API_KEY=abc", "python"), "env WANDB_API_KEY=*** python"),
+        (("env", "DB_PASSWORD=abc", "SLURM_JWT=abc", "python"), "env DB_PASSWORD=*** SLURM_JWT=*** python"),
+        (("python", "x.py", "+logger.wandb_key=abc", "lr=1"), "python x.py +logger.wandb_key=*** lr=1"),
+        (("python", "x.py", "model.tokenizer=a", "key"), "python x.py model.tokenizer=a key"),
         (("python", "https://u:p@host/x"), "python https://***@host/x"),
     ],
 )

@@ -17,7 +17,8 @@ _URL_USER = re.compile(r"(?<=://)\S*@")
 _PLAIN_USER = re.compile(r"[^\s:/@,;='\"]+:(?!//)\S*@(?=[\w.\[-])")
 _QUERY_SECRET = re.compile(r"(?i)([?&;][\w.-]*(?:token|secret|password|key|credential|auth|sig)[\w.-]*=)[^&\s]+")
 _OPTION_NAME = re.compile(  # but not --tokenizer and --max-tokens
-    r"(?i)-{1,2}[\w.-]*(?:token(?!iz|s)|secret|passw|key|credential|auth)[\w.-]*$|[A-Z_]*(?:TOKEN|KEY)$"
+    r"(?i)-{1,2}[\w.-]*(?:token(?!iz|s)|secret|passw|key|credential|auth|jwt)[\w.-]*$"
+    r"|[\w.+~]*(?:token|secret|passw(?:or)?d|key|credentials?|auth|jwt)$"
 )
 
 
