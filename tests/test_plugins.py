@@ -280,6 +280,6 @@ def test_time_without_plugins_is_small(site: Site) -> None:
     """Three hundred distributions without a plug-in are looked through in well under a second."""
     for number in range(300):
         site.add(f"d{number}", "[console_scripts]\nx = y:z\n")
-    start = time.perf_counter()
+    start = time.process_time()  # what other programs do meanwhile does not count
     site.load()
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0

@@ -141,7 +141,7 @@ def test_fabric_of_a_machine_with_a_lost_card_is_still_told(machine: MakeMachine
 
 def test_hang_in_the_fabric_keeps_what_was_told_before(machine: MakeMachine) -> None:
     """All links, and the NVLinks of the cards before the one that hangs."""
-    found = machine("h100x8", "nvmlDeviceGetNvLinkState@5 = hang").ask("device-nodes", "gpu-fabric", timeout=4.0)
+    found = machine("h100x8", "nvmlDeviceGetNvLinkState@5 = hang").ask("device-nodes", "gpu-fabric", timeout=8.0)
     assert isinstance(result(found, "gpu-fabric").outcome, TimedOut)
     assert (28, [18] * 5) == (len(fabric(found).links), [len(links) for links in fabric(found).nvlinks])
 

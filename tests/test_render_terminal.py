@@ -386,6 +386,7 @@ def test_crashed_probe_is_listed_with_its_words() -> None:
 def test_rendering_is_quick() -> None:
     """A report of usual size takes less than 50 ms once rich is imported."""
     render(canonical.FINDINGS, color=True)
-    began = time.perf_counter()
-    render(canonical.FINDINGS, color=True, show="all")
-    assert time.perf_counter() - began < 0.05
+    began = time.process_time()  # what other programs do meanwhile does not count
+    for _ in range(5):
+        render(canonical.FINDINGS, color=True, show="all")
+    assert (time.process_time() - began) / 5 < 0.05

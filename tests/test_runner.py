@@ -22,13 +22,14 @@ from envdoctor.runner.collection import Collection, collect
 from envdoctor.runner.starting import Ready
 from envdoctor.snapshot import Target, load, save
 from envdoctor.target import Patient
-from tests.stands.engine import HERE, ask, by_name, collect_from, nothing_left, plan
+from tests.stands.engine import HERE, ask, by_name, collect_from, nothing_left, plan, wait_for_the_end_of_all
 from tests.stands.misbehaving import Thing
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 __all__ = ["nothing_left"]
 REPOSITORY = Path(__file__).parent.parent
 PAYLOAD = {"misbehaving": HERE}
+GRACE = 5.0  # what a run may last beyond its timeout
 
 
 def interpreter(version: str) -> str:
@@ -59,7 +60,11 @@ def outcomes(planned: list[Any] | None = None, **how: Any) -> set[Any]:
 def test_other_interpreters_are_asked_without_envdoctor_installed(version: str) -> None:
     """The same payload answers on every Python from 3.8 on; crashes and hangs are told there too."""
     asked = ["fine", "segfault", "hang", "run_a_command", "strange_values", "leave_an_orphan"]
-    snapshot = collect_from([plan(each, seconds=1.5) for each in asked], python=interpreter(version))
+    snapshot = collect_from(
+        [plan(each, seconds=1.5 if each == "hang" else 10.0) for each in asked],
+        python=interpreter(version),
+        timeout=30.0,
+    )
     found = ["got", "crashed", "timed-out", "got", "got", "got"]
     assert found == [each.outcome.name for each in snapshot.probes]
     assert snapshot.target.key == snapshot.target.python == interpreter(version)
@@ -131,10 +136,10 @@ def test_an_interpreter_that_hangs_at_start_is_ended_in_time(tmp_path_factory: p
     """An interpreter that never begins has used up the time, and shows where it hung."""
     environ = site(tmp_path_factory.mktemp("site"), "import time\ntime.sleep(60)")
     began = time.monotonic()
-    outcome = collect_from([plan("fine")], environ=environ, timeout=1.0).probes[0].outcome
-    assert time.monotonic() - began < 3.0
+    outcome = collect_from([plan("fine")], environ=environ, timeout=3.0).probes[0].outcome
+    assert time.monotonic() - began < 3.0 + GRACE
     assert isinstance(outcome, TimedOut)
-    assert outcome.reason.endswith("did not begin within 1 s")
+    assert outcome.reason.endswith("did not begin within 3 s")
     assert "sitecustomize.py" in outcome.detail
 
 
@@ -192,8 +197,8 @@ def test_the_timeout_bounds_the_run_and_the_culprits_are_named() -> None:
     """Everything hanging at once: each call is named, nothing is waited for longer, what never began says so."""
     planned = [plan("hang", f"hang-{n}", child="static" if n < 3 else f"own-{n}", seconds=30) for n in range(6)]
     began = time.monotonic()
-    snapshot = collect_from(planned, timeout=2.0)
-    assert time.monotonic() - began < 3.5
+    snapshot = collect_from(planned, timeout=4.0)
+    assert time.monotonic() - began < 4.0 + GRACE
     reasons = [each.outcome.reason for each in snapshot.probes]
     assert 4 == sum("in cuInit" in each for each in reasons)
     assert 2 == reasons.count("not started: the time of the whole run was over")
@@ -201,9 +206,9 @@ def test_the_timeout_bounds_the_run_and_the_culprits_are_named() -> None:
 
 def test_time_inside_the_patients_calls_is_not_our_overhead() -> None:
     """A marked call's time is the patient's, also when several overlap."""
-    snapshot = collect_from([plan("hang", "one", seconds=1.0), plan("hang", "two", seconds=1.0)])
-    assert 1.0 <= snapshot.elapsed_seconds
-    assert snapshot.overhead_seconds < snapshot.elapsed_seconds - 0.9
+    snapshot = collect_from([plan("hang", "one", seconds=3.0), plan("hang", "two", seconds=3.0)])
+    assert 3.0 <= snapshot.elapsed_seconds
+    assert snapshot.overhead_seconds < snapshot.elapsed_seconds - 2.0
 
 
 def test_overlapping_intervals_count_once() -> None:
@@ -214,9 +219,9 @@ def test_overlapping_intervals_count_once() -> None:
 def test_progress_is_told_while_one_waits() -> None:
     """Once a second the caller hears what is under way; results come without their facts."""
     heard: list[dict[str, Any]] = []
-    collect(Patient(payload=PAYLOAD), [plan("hang", seconds=1.3)], timeout=5.0, progress=heard.append)
+    collect(Patient(payload=PAYLOAD), [plan("hang", seconds=3.5)], timeout=10.0, progress=heard.append)
     waiting = [each for each in heard if each["event"] == "waiting"]
-    assert ("cuInit",) == waiting[0]["on"]
+    assert ("cuInit",) == waiting[-1]["on"]
     assert {"hello", "start", "enter", "waiting", "result", "end"} == {each["event"] for each in heard}
 
 
@@ -245,10 +250,10 @@ def test_what_a_dying_supervisor_left_unasked_is_asked_by_another() -> None:
 def test_a_probe_that_stops_the_supervisor_delays_the_run_by_a_few_seconds_only() -> None:
     """The outer deadline holds without the supervisor, and the call under way is named."""
     began = time.monotonic()
-    outcome = collect_from([plan("stop_its_parent")], timeout=0.5).probes[0].outcome
-    assert time.monotonic() - began < 5.5
+    outcome = collect_from([plan("stop_its_parent")], timeout=3.0).probes[0].outcome
+    assert time.monotonic() - began < 3.0 + GRACE
     assert isinstance(outcome, TimedOut)
-    assert "no answer within 0.5 s in import torch" == outcome.reason
+    assert "no answer within 3 s in import torch" == outcome.reason
 
 
 def test_a_callers_own_mistake_leaves_no_process() -> None:
@@ -319,7 +324,7 @@ def test_ctrl_c_ends_everything_and_keeps_what_is_known(times: int) -> None:
 def test_a_doctor_that_is_killed_leaves_nothing() -> None:
     """The supervisor ends everything when the doctor is gone, without having been told."""
     assert None is start_and_signal(signal.SIGKILL)[0]
-    time.sleep(0.5)
+    wait_for_the_end_of_all()
 
 
 def test_the_answer_can_travel_on_stdout() -> None:
@@ -350,12 +355,13 @@ def test_an_interpreter_made_ready_answers_for_its_own_patient_only() -> None:
     ready.dismiss()
 
 
-def test_an_interpreter_that_nobody_asks_goes_quietly() -> None:
+def test_an_interpreter_that_nobody_asks_goes_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dismissed before a request has come, the interpreter ends by itself."""
+    monkeypatch.setattr("envdoctor.runner.starting.KILL_WAIT", 60.0)  # after which it would be killed
     ready = Ready(Patient())
     began = time.monotonic()
     ready.dismiss()
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 30.0
     assert None is ready.took(Patient())
 
 

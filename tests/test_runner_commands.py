@@ -5,14 +5,13 @@ from __future__ import annotations
 import _thread
 import os
 import sys
-import threading
 import time
 from typing import Any
 
 import pytest
 
 from envdoctor.runner.commands import Ended, run_command
-from tests.stands.engine import nothing_left
+from tests.stands.engine import nothing_left, wait_for_the_end_of_all
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 __all__ = ["nothing_left"]
@@ -63,14 +62,21 @@ def test_a_child_left_behind_is_not_awaited() -> None:
     ended, _ = run("import os, time\nif os.fork() == 0: time.sleep(60)")
     assert (0, False) == (ended.exit_code, ended.timed_out)
     assert time.monotonic() - began < 8
-    time.sleep(0.2)  # a killed process needs a moment
+    wait_for_the_end_of_all()
 
 
 def test_control_c_stops_the_command_and_is_told() -> None:
     """Ctrl-C reaches the command, which ends gently, and the caller goes on."""
-    threading.Timer(1.0, _thread.interrupt_main).start()
-    ended, heard = run("import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('gently')")
-    assert (True, ["gently"]) == (ended.interrupted, heard)
+    heard: list[str] = []
+
+    def hear(line: str) -> None:
+        heard.append(line)
+        if line == "ready":
+            _thread.interrupt_main()
+
+    code = "import time\ntry: print('ready', flush=True), time.sleep(60)\nexcept KeyboardInterrupt: print('gently')"
+    ended = run_command([sys.executable, "-c", code], timeout=20.0, hear=hear)
+    assert (True, ["ready", "gently"]) == (ended.interrupted, heard)
 
 
 def test_a_program_that_is_not_there_is_told() -> None:

@@ -145,9 +145,9 @@ def test_a_users_files_do_not_break_our_imports(folder: Path) -> None:
 
 def test_what_is_answered_is_the_same_as_without_a_command() -> None:
     """A fact goes through the link unchanged, and time is counted on our clock."""
-    snapshot = ask("env", "hang", "fine", seconds=1.0)
+    snapshot = ask("env", "hang", "fine", seconds=3.0)
     assert Thing(words="fine", number=1.5) == snapshot.facts["fine"]
-    assert snapshot.overhead_seconds < snapshot.elapsed_seconds - 0.8
+    assert snapshot.overhead_seconds < snapshot.elapsed_seconds - 2.0
 
 
 # What goes wrong on the way
@@ -212,10 +212,10 @@ def test_a_link_that_stalls_is_ended_in_time(folder: Path) -> None:
     """What was answered before is kept; what was under way names its culprit."""
     via = ways.until(folder, '"cuInit"', ways.THEN_STALL)
     began = time.monotonic()
-    found = by_name(ask(via, "fine", "hang", child="static", timeout=2.5))
-    assert time.monotonic() - began < 2.5 + GRACE
+    found = by_name(ask(via, "fine", "hang", child="static", seconds=30.0, timeout=6.0))
+    assert time.monotonic() - began < 6.0 + GRACE
     assert [Got("fresh-process").name, "timed-out"] == [each.outcome.name for each in found.values()]
-    assert "no answer within 2.5 s in cuInit" == found["hang"].outcome.reason
+    assert "no answer within 6 s in cuInit" == found["hang"].outcome.reason
 
 
 def test_a_link_that_dies_midway_is_tried_once_more(folder: Path) -> None:

@@ -19,6 +19,7 @@ from envdoctor.target import Patient
 from tests.stands.misbehaving import Nodes, Thing
 
 HERE = str(Path(__file__).parent)
+PATIENCE = 10.0
 KINDS: dict[str, type[Fact]] = {"device_nodes": Nodes}
 
 
@@ -88,4 +89,14 @@ def nothing_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
     yield
     assert [] == [pid for pid in vitals.marked(f"STAND_MARK={mark}") if vitals.state(pid) not in ("", "Z")]
     assert [] == list(tmp_path.iterdir())
+    end = time.monotonic() + PATIENCE
+    while set(Path("/dev/shm").iterdir()) - before and time.monotonic() < end:  # those of other programs come and go
+        time.sleep(0.1)
     assert before >= set(Path("/dev/shm").iterdir())
+
+
+def wait_for_the_end_of_all(seconds: float = 20.0) -> None:
+    """Wait until no process of this test is left, at most so long: a killed one needs a moment."""
+    mark, end = f"STAND_MARK={os.environ['STAND_MARK']}", time.monotonic() + seconds
+    while vitals.marked(mark) and time.monotonic() < end:
+        time.sleep(0.05)
