@@ -13,7 +13,7 @@ from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild, TorchImport
 from envdoctor.finding import Evidence, Finding, Report, Verdict
 from envdoctor.outcome import Crashed, Failed
-from envdoctor.redact import paths, share, share_report, without_credentials
+from envdoctor.redact import paths, secrets, share, share_report, without_credentials
 from envdoctor.redact.labels import Labels
 from envdoctor.render import json as json_format
 from envdoctor.snapshot import ProbeResult, Snapshot, Target, of, save, with_target
@@ -46,6 +46,40 @@ def test_hostile_text_takes_linear_time() -> None:
     """A text made to make a pattern slow is done at once (a quadratic pattern needs minutes)."""
     text = "http://a:b" * 20_000
     assert text == without_credentials(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("HF_TOKEN=abcdefgh", "HF_TOKEN=secret-1"),
+        ("export AWS_SECRET_ACCESS_KEY='abc/def+12'", "export AWS_SECRET_ACCESS_KEY='secret-1'"),
+        ('{"api_key": "abcdef12"}', '{"api_key": "secret-1"}'),
+        ("train.py --hub-token abcdef --lr 3", "train.py --hub-token secret-1 --lr 3"),
+        ("Authorization: Bearer abcdefgh12345678", "Authorization: Bearer secret-1"),
+        (f"login with hf_{'Ab1' * 8}", "login with secret-1"),
+        ("max_tokens=1024 eos_token=2 pad_token='<pad>'", "max_tokens=1024 eos_token=2 pad_token='<pad>'"),
+        ("KeyError: 'key'; password = None", "KeyError: 'key'; password = None"),
+        ("HF_TOKEN=secret-1", "HF_TOKEN=secret-1"),
+    ],
+)
+def test_secrets_in_a_log_are_labelled(text: str, expected: str) -> None:
+    """What a name, an option or its shape marks as a secret goes; numbers and a tokenizer's own tokens stay."""
+    assert expected == secrets.in_text(text, Labels())
+
+
+@pytest.mark.parametrize("word", ["eyJ-", "--token ", "--a-", "secret: ", "Bearer ", 'token"'])
+def test_hostile_words_take_linear_time(word: str) -> None:
+    """A text made to make a pattern slow is done soon."""
+    assert secrets.in_text(word * 10_000, Labels())
+
+
+def test_a_log_beside_a_report_names_nobody() -> None:
+    """A prompt in the log names a person and a machine: both are labelled wherever they stand in it."""
+    report = Report(patient(), (), (), None, Verdict.OK)
+    log = "eve@gpubox17:~/x$ HF_TOKEN=abcdefgh python t.py\n[gpubox17:0]: no route to gpubox17.corp"
+    _, told, removed = redact.share_with_text(report, log)
+    assert not [each for each in ("eve", "gpubox17", "abcdefgh") if each in told]
+    assert {"secret", "host", "user"} <= {each.label.partition("-")[0] for each in removed}
 
 
 @pytest.mark.parametrize(

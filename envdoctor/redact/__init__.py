@@ -45,7 +45,7 @@ def share_with_text(
     """Give a report and a text that goes with it (a log) under the same labels, and the list of what was replaced."""
     from envdoctor.redact.replace import Replacer
 
-    replacer = Replacer(report.snapshot, own or {})
+    replacer = Replacer(report.snapshot, own or {}, text)
     shared = replacer.report(report)
     return shared, "\n".join(map(replacer.text, text.split("\n"))), replacer.labels.removed
 

@@ -26,6 +26,7 @@ KINDS = {
     "mail": "mail address",
     "mac": "hardware address",
     "command": "command line",
+    "secret": "password, key or token",
     "value": "value of an environment variable",
 }
 

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Any
 
-from envdoctor.redact import paths
+from envdoctor.redact import paths, secrets
 from envdoctor.redact.labels import Labels
 from envdoctor.redact.urls import without_credentials
 from envdoctor.rewrite import rewrite
@@ -36,6 +36,7 @@ _LOOKS_ORDINARY = re.compile(
     r"[\d.]{1,7}|[ablhvt]\d{1,3}[a-z]?|.{1,2}", re.IGNORECASE
 )  # small numbers, GPU models, too short
 _HOME = re.compile(r"(?:(?<=/home/)|(?<=/Users/)|(?<=\\Users\\))[^/\\\s:'\"]+")
+_PROMPT = re.compile(r"(?<![\w./:-])([a-z_][\w.-]{0,31})@([A-Za-z0-9][\w.-]{0,62}):(?=[~/])")
 _PATTERNS = (
     ("gpu", re.compile(r"\bGPU-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")),
     ("mig", re.compile(r"\bMIG-(?:GPU-)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?:/\d+/\d+)?")),
@@ -52,7 +53,7 @@ _TELLING = re.compile(r"[\d.@]")  # in a word of --via: it is no word of a langu
 class Replacer:
     """Replaces what is private, by the labels of one report."""
 
-    def __init__(self, snapshot: Snapshot, own: dict[str, str]) -> None:
+    def __init__(self, snapshot: Snapshot, own: dict[str, str], beside: str = "") -> None:
         self.labels = Labels()
         self.names: dict[str, str] = {}
         for kind, value in private_values(snapshot):
@@ -61,6 +62,7 @@ class Replacer:
             self._learn(kind, name)
         self._learn_way(snapshot.target.via)
         self._learn_users(snapshot)
+        self._learn_text(beside)
         words = sorted(map(re.escape, self.names), key=len, reverse=True)
         self.words = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(words)})(?![A-Za-z0-9])") if words else None
 
@@ -88,18 +90,25 @@ class Replacer:
         return dataclasses.replace(target, key=told(target.key), via=told(target.via))
 
     def _learn_users(self, snapshot: Snapshot) -> None:
-        """Remember whose home directories are spoken of."""
+        """Remember whose home directories and prompts are spoken of."""
 
         def look(text: str) -> str:
-            for name in _HOME.findall(text):
-                self._learn("user", name)
+            self._learn_text(text)
             return text
 
         rewrite(snapshot, look)
 
+    def _learn_text(self, text: str) -> None:
+        for name in _HOME.findall(text):
+            self._learn("user", name)
+        for user, host in _PROMPT.findall(text):
+            self._learn("user", user)
+            self._learn("host", host)
+
     def text(self, text: str) -> str:
         """Replace what is private in one string."""
-        text = paths.in_text(without_credentials(text), self.labels)
+        text = secrets.in_text(without_credentials(text), self.labels)
+        text = paths.in_text(text, self.labels)
         for kind, pattern in _PATTERNS:
             text = pattern.sub(lambda found, kind=kind: self.labels.of(kind, found.group()), text)  # type: ignore[misc]
         if self.words is not None:
