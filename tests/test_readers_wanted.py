@@ -27,7 +27,10 @@ ROWS: dict[str, list[tuple[str, str, str]]] = {
         ("xformers", "==0.0.28", ""), ("transformers", ">=4.40", ""),
     ],
     "Dockerfile": [("torch", "==2.5.1", CU121), ("xformers", ">=0.0.28", ""), ("numpy", "<2", "")],
-    "uv-pyproject.toml": [("torch", ">=2.9", CU128), ("torchvision", "", CU128)],
+    "uv-pyproject.toml": [
+        ("torch", ">=2.9", "https://download.pytorch.org/whl/cpu"), ("torch", ">=2.9", CU128), ("torch", ">=2.9", ""),
+        ("torchvision", "", CU128),
+    ],
     "poetry-pyproject.toml": [("numpy", ">=1.26,<1.27", ""), ("torch", ">=2.5,<3", CU124), ("torchvision", "", "")],
     "poetry.lock": [("numpy", "==1.26.4", ""), ("torch", "==2.5.1+cu121", CU121), ("triton", "==3.1.0", "")],
     "pdm.lock": [("torch", "==2.7.1", "")],

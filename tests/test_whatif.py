@@ -99,6 +99,44 @@ def test_pypi_has_another_default_on_other_systems(
     assert expected == build(judged(f"torch=={version}", on=machine(arch=arch, system=system)))[1:]
 
 
+SOURCES = f"""\
+[project]
+dependencies = ["torch==2.9.0"]
+[tool.uv.sources]
+torch = [MARKED]
+[[tool.uv.index]]
+name = "on-cpu"
+url = "{INDEX}/cpu"
+explicit = true
+[[tool.uv.index]]
+name = "on-cuda"
+url = "{INDEX}/cu128"
+explicit = true
+"""
+NO_LINUX, LINUX = (
+    """{ index = "on-cpu", marker = "sys_platform != 'linux'" }""",
+    """{ index = "on-cuda", marker = "sys_platform == 'linux'" }""",
+)
+
+
+@pytest.mark.parametrize(
+    ("marked", "system", "expected"),
+    [
+        (f"{NO_LINUX}, {LINUX}", "Linux", ("2.9.0+cu128", "12.8", False)),
+        (f"{LINUX}, {NO_LINUX}", "Windows", ("2.9.0+cpu", None, True)),
+        (LINUX, "Windows", ("2.9.0", None, True)),
+        (NO_LINUX, "Linux", ("2.9.0", "12.8", False)),
+        ('{ index = "on-cpu", extra = "cpu" }', "Linux", ("2.9.0", "12.8", False)),
+    ],
+)
+def test_of_several_sources_the_one_whose_marker_holds(
+    marked: str, system: str, expected: tuple[str, str | None, bool | None]
+) -> None:
+    """Each source of a package is for the systems of its marker; where none holds, the package comes from PyPI."""
+    text = SOURCES.replace("MARKED", marked)
+    assert expected == build(judged(text, "pyproject.toml", on=machine(system=system)))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from envdoctor.facts.text import Requirement, Wanted
@@ -19,6 +20,7 @@ CUT = "it is not whole TOML: nothing of it was read"
 TABLES = frozenset({"[project]", "[tool.poetry]", "[tool.poetry.dependencies]", "[dependency-groups]"})
 _CARET = re.compile(r"\^\s{0,4}(\d{1,6}(?:\.\d{1,6}){0,3})$")
 _TILDE = re.compile(r"~\s{0,4}(\d{1,6}(?:\.\d{1,6}){0,3})$")
+_REVERSED = re.compile(r"(\w{1,40})\s{0,4}(==|!=)\s{0,4}('[^'\"]{0,60}'|\"[^'\"]{0,60}\")")
 _BARE = re.compile(r"\d[\w.+*-]{0,40}$")
 
 
@@ -34,7 +36,8 @@ def read(lines: tuple[str, ...], source: str) -> Reading:
         return Reading(NAME, (Wanted(files=(source,), kinds=("pyproject",)),), frozenset(range(len(lines))), (CUT,))
     poetry = table(whole, "tool", "poetry")
     rows = [*_of_project(whole, source), *_of_poetry(poetry, source)]
-    rows = [_placed(row, _places(whole, poetry)) for row in rows]
+    places = _places(whole, poetry)
+    rows = [placed for row in rows for placed in _placed(row, places)]
     tools = [name for name in ("uv", "poetry", "pdm", "hatch") if name in table(whole, "tool")]
     wanted = Wanted(
         requirements=tuple(rows), python=_python(whole, poetry), files=(source,), kinds=("pyproject",),
@@ -96,18 +99,25 @@ def _places(whole: dict[str, Any], poetry: dict[str, Any]) -> dict[str, list[tup
     found = {name: [(url, "")] for name, url in urls.items() if name}
     for name, value in table(whole, "tool", "uv", "sources").items():
         several = tables(value) if isinstance(value, list) else [value] if isinstance(value, dict) else []
-        rows = [(urls.get(word(each.get("index")), ""), word(each.get("marker"))) for each in several]
+        always = [each for each in several if not each.get("extra") and not each.get("group")]
+        rows = [(urls.get(word(each.get("index")), ""), word(each.get("marker"))) for each in always]
         found[f"of {normal(str(name))}"] = [row for row in rows if row[0]]
     return found
 
 
-def _placed(row: Requirement, places: dict[str, list[tuple[str, str]]]) -> Requirement:
-    """Say where a requirement comes from; of several places by marker the one for Linux is meant."""
-    from dataclasses import replace
+def _placed(row: Requirement, places: dict[str, list[tuple[str, str]]]) -> Iterator[Requirement]:
+    """Say where a requirement comes from: of several places by marker each, and what none of them is for."""
+    found = places.get(f"of {row.name}") or places.get(row.index) or [("", "")]
+    for url, marker in found:
+        yield replace(row, index=url, marker=_both(row.marker, marker))
+    others = [_REVERSED.fullmatch(marker.strip()) for _, marker in found]
+    if all(others):
+        rest = " and ".join(f"{one[1]} {'!=' if one[2] == '==' else '=='} {one[3]}" for one in others if one)
+        yield replace(row, index="", marker=_both(row.marker, rest))
 
-    found = places.get(f"of {row.name}") or places.get(row.index) or []
-    linux = [url for url, marker in found if not marker or "linux" in marker or "darwin" not in marker]
-    return replace(row, index=linux[0] if linux else "")
+
+def _both(one: str, other: str) -> str:
+    return f"({one}) and ({other})" if one and other else one or other
 
 
 def _general(whole: dict[str, Any], poetry: dict[str, Any]) -> tuple[str, ...]:
