@@ -329,3 +329,13 @@ def test_every_command_is_read_by_a_shell_and_quotes_its_specifiers() -> None:
 def _every_way(packages: Packages) -> tuple[Fix, ...]:
     wheel = Wheel(Version("2.9.0"), "cu126")
     return (*change_torch(packages, wheel), install(packages, ("numpy<2",), again=AGAIN, alone=True))
+
+
+def test_over_a_torch_that_no_list_names_the_variant_is_asked_for() -> None:
+    """pip takes 2.9.0+cu130 for 2.9.0: where torch itself told its version, the command names the variant."""
+    unlisted = Packages(python_version="3.11")
+    wheel = Wheel(Version("2.9.0"), "cu126")
+    assert ("torch==2.9.0+cu126",) == torch_specs(unlisted, wheel, "2.9.0+cu130")
+    assert ("torch==2.9.0",) == torch_specs(unlisted, wheel, "2.8.0+cu128")
+    fit = Machine("3.11", driver_cuda="12.2", capabilities=("8.0",))
+    assert "'torch==2.9.0+cu126'" in lines(*ways_to_cuda(unlisted, None, fit, "2.9.0+cpu"))[0]

@@ -90,3 +90,13 @@ def test_one_text_may_hold_report_and_error() -> None:
     together, apart = judged(f"{UNSEEN}\n{UNKNOWN_ERROR}\n"), judged(UNSEEN, UNKNOWN_ERROR)
     assert set(found(apart)) == set(found(together))
     assert "driver-needs-reboot" in found(together)
+
+
+def test_the_wheel_that_is_there_is_no_way_out() -> None:
+    """Where no other published wheel serves this machine, the command does not install the same one again."""
+    windows = A100_CU121.replace("Linux-5.15.0-105-generic-x86_64-with-glibc2.35", "Windows-10-10.0.22631-SP0")
+    windows = windows.replace("Ubuntu 22.04.4 LTS (x86_64)", "Microsoft Windows 11 Pro (10.0.22631 64-bit)")
+    image = found(judged(windows, "RuntimeError: CUDA error: no kernel image is available for execution on the device"))
+    commands = [each.shell for fix in image["gpu-arch-not-in-build"].fixes for each in fix.commands]
+    assert commands
+    assert not [each for each in commands if "pip install" in each]

@@ -61,12 +61,13 @@ def _with_torch(packages: Packages, specs: tuple[str, ...]) -> tuple[str, ...]:
     return (f"torch=={have.partition('+')[0]}", *specs)
 
 
-def torch_specs(packages: Packages, wheel: Wheel) -> tuple[str, ...]:
+def torch_specs(packages: Packages, wheel: Wheel, installed: str | None = None) -> tuple[str, ...]:
     """Name torch and those of its companions that are installed, as they were published together.
 
     Over another build of the same release the variant is part of the version, or nothing would be installed.
+    ``installed``: torch's own word for its version, where no list of packages was given.
     """
-    again = _same_release(packages.version("torch"), wheel.torch)
+    again = _same_release(packages.version("torch") or installed, wheel.torch)
     tag = f"+{wheel.variant}" if again or packages.planned_in else ""
     pairs = companions_for(wheel.torch)
     beside = tuple(f"{name}=={pairs[name]}{tag}" for name in pairs if packages.find(name))
@@ -80,21 +81,23 @@ def _same_release(have: str | None, wanted: Version) -> bool:
         return False
 
 
-def change_torch(packages: Packages, wheel: Wheel | None, *, title: str = "") -> tuple[Fix, ...]:
+def change_torch(
+    packages: Packages, wheel: Wheel | None, *, title: str = "", installed: str | None = None
+) -> tuple[Fix, ...]:
     """Give the ways to put this wheel in: pip's or uv's, and conda's own where conda brought torch. None: no wheel."""
     if from_conda(packages) and not packages.planned_in:
         return (_by_conda(packages, wheel), *((_in_a_new_environment(packages, wheel),) if wheel else ()))
     if wheel is None:
         return ()
     words = title or f"Install torch {wheel.torch} for {_spoken(wheel)}"
-    return (install(packages, torch_specs(packages, wheel), wheel.variant, title=words),)
+    return (install(packages, torch_specs(packages, wheel, installed), wheel.variant, title=words),)
 
 
 def ways_to_cuda(packages: Packages, host: Host | None, fit: Machine, installed: str | None = None) -> tuple[Fix, ...]:
     """Give the wheel with CUDA that fits this machine; where only a newer driver makes one fit, that driver."""
     wheel = fit.cuda_wheel(installed)
     if wheel:
-        return change_torch(packages, wheel)
+        return change_torch(packages, wheel, installed=installed)
     later = replace(fit, driver_cuda=None).cuda_wheel(installed)
     if later is None:
         return ()

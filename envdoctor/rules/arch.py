@@ -161,10 +161,12 @@ def runs_here(build: TorchBuild, found: tuple[Card, ...], host: Host | None) -> 
 
 
 def other_wheel(hand: Driver, packages: Packages | None, build: TorchBuild) -> tuple[Fix, ...]:
-    """Give the published wheel that this driver starts and these GPUs have code in; none where there is none."""
+    """Give another published wheel that this driver starts and these GPUs have code in; none where there is none."""
     machine = machine_of(packages, hand.host, driver=hand.asked, runtime=hand.runtime, smi=hand.smi, module=hand.module)
     wheel = machine.cuda_wheel(build.version)
-    return change_torch(packages, wheel) if packages and wheel else ()
+    if packages is None or wheel is None or wheel.tagged == build.version:
+        return ()
+    return change_torch(packages, wheel, installed=build.version)
 
 
 def _image(hand: Driver, card: Card, level: Version | None) -> tuple[Fix, ...]:

@@ -222,7 +222,8 @@ def _older_wheel(hand: Driver, packages: Packages | None, build: TorchBuild) -> 
     if wheel is None:
         return ()
     words = f"torch {wheel.torch} built for CUDA {dotted(cuda_of(wheel.variant))}"
-    return change_torch(packages, wheel, title=f"Change the wheel, keep the driver: {words}")
+    title = f"Change the wheel, keep the driver: {words}"
+    return change_torch(packages, wheel, title=title, installed=build.version)
 
 
 def _newer_driver(hand: Driver, wanted: Version) -> tuple[Fix, ...]:

@@ -44,12 +44,13 @@ def driver_too_old_for_cuda_build(
     wanted = cuda_minor(build.cuda if build else None) or cuda_minor(asked[1] if asked else None)
     fit = machine_of(packages, host, driver=driver, smi=smi, module=module)
     level = cuda_minor(fit.driver_cuda)
-    wheel = fit.cuda_wheel(build.version if build else None) if level else None
+    have = build.version if build else None
+    wheel = fit.cuda_wheel(have) if level else None
     branch = branch_to_install(wanted) if wanted else None
     yield lead(
         heard,
         "PyTorch cannot use the GPUs: the driver is too old for what runs here",
-        *(change_torch(packages, wheel) if packages and wheel else ()),
+        *(change_torch(packages, wheel, installed=have) if packages and wheel else ()),
         ways.install_driver(host, branch, verb="Raise"),
         also=built_with(build),
         confirmed=not level_suffices(level, wanted) if level and wanted else None,

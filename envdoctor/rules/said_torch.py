@@ -105,12 +105,13 @@ def torch_cpu_only_on_gpu_machine(
     wanted = _wanted(packages, smi, toolkit)
     cpu = bool(build and build.is_cpu_only)
     may_be = _index_may_give_cpu(host, build)
+    fit, have = machine_of(packages, host, smi=smi, module=module), build.version if build else None
     if heard.own_words and not (cpu or wanted or may_be or build is None):
         return
     yield lead(
         heard,
         "PyTorch is the CPU build, and a GPU is wanted" if cpu or not heard.own_words else _perhaps(may_be),
-        *ways_to_cuda(packages or NO_PACKAGES, host, machine_of(packages, host, smi=smi, module=module)),
+        *ways_to_cuda(packages or NO_PACKAGES, host, fit, have),
         look("See which build it is", "python -c 'import torch; print(torch.__version__, torch.version.cuda)'"),
         also=(*_cpu_build(build), *wanted),
         severity=None
@@ -170,7 +171,7 @@ def rocm_build_on_nvidia(
         "PyTorch is the ROCm build, but the GPU is NVIDIA's"
         if not heard.own_words
         else "GPUs of AMD and NVIDIA are here, and the CPU is used: perhaps an installer chose the ROCm build",
-        *ways_to_cuda(packages or NO_PACKAGES, host, machine_of(packages, host, smi=smi)),
+        *ways_to_cuda(packages or NO_PACKAGES, host, machine_of(packages, host, smi=smi), build and build.version),
         look("See which build it is", "python -c 'import torch; print(torch.version.hip, torch.version.cuda)'"),
         also=(see(smi, "gpus", "GPU", ", ".join(names[:4])),) if smi else (),
         confirmed=None if heard.own_words else True,
