@@ -24,7 +24,7 @@ def every_fix(host: Host | None) -> list[Fix]:
         driver.install_driver(host), driver.install_driver(host, 580, verb="Raise"), driver.load_module(),
         driver.make_nodes(), driver.reboot("Restart"), driver.reload_modules(), driver.reload_uvm(),
         *driver.start_fabric_manager(host, "535.183.01"), *driver.start_fabric_manager(host, None),
-        driver.cuda_compat("13.0"), container.pass_gpus(host), *container.more_shm(host),
+        driver.cuda_compat("13.0", host), container.pass_gpus(host), *container.more_shm(host),
     ]  # fmt: skip
 
 
@@ -52,4 +52,16 @@ def test_driver_goes_where_it_belongs() -> None:
     assert "Windows" in titles["wsl"]
     assert "sudo apt-get install nvidia-driver-580-server" in [e.shell for e in driver.install_driver(UBUNTU).commands]
     rhel = driver.install_driver(Host(os_id="rhel", container="none"), 580)
-    assert "sudo dnf module install nvidia-driver:580-dkms" == rhel.commands[0].shell
+    assert ["sudo dnf module reset nvidia-driver", "sudo dnf module install nvidia-driver:580-dkms"] == [
+        each.shell for each in rhel.commands[:2]
+    ]
+    windows = driver.install_driver(Host(system="Windows"), 580, verb="Raise")
+    assert ((), False) == (windows.commands, "WSL" in windows.title)
+
+
+@pytest.mark.parametrize(
+    ("os_id", "tool"), [(None, "apt-get"), ("debian", "apt-get"), ("rocky", "dnf"), ("opensuse", "zypper")]
+)
+def test_forward_compatibility_comes_by_the_tool_of_the_system(os_id: str | None, tool: str) -> None:
+    """The package has one name everywhere, and another tool to install it."""
+    assert f"sudo {tool} install cuda-compat-13-0" == driver.cuda_compat("13.0", Host(os_id=os_id)).commands[0].shell

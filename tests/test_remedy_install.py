@@ -332,7 +332,7 @@ def _every_way(packages: Packages) -> tuple[Fix, ...]:
 
 
 def test_over_a_torch_that_no_list_names_the_variant_is_asked_for() -> None:
-    """pip takes 2.9.0+cu130 for 2.9.0: where torch itself told its version, the command names the variant."""
+    """Pip takes 2.9.0+cu130 for 2.9.0: where torch itself told its version, the command names the variant."""
     unlisted = Packages(python_version="3.11")
     wheel = Wheel(Version("2.9.0"), "cu126")
     assert ("torch==2.9.0+cu126",) == torch_specs(unlisted, wheel, "2.9.0+cu130")

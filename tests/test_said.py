@@ -92,11 +92,31 @@ def test_one_text_may_hold_report_and_error() -> None:
     assert "driver-needs-reboot" in found(together)
 
 
+def on_windows(text: str) -> str:
+    """Move a report to Windows."""
+    text = text.replace("Linux-5.15.0-105-generic-x86_64-with-glibc2.35", "Windows-10-10.0.22631-SP0")
+    return text.replace("Ubuntu 22.04.4 LTS (x86_64)", "Microsoft Windows 11 Pro (10.0.22631 64-bit)")
+
+
+def test_windows_gets_no_way_of_linux() -> None:
+    """No kernel module, device node or package manager of Linux is spoken of on Windows."""
+    for driver, torch in (("550.54.15", "2.3.1+cu121"), ("470.82.01", "2.9.0+cu130")):
+        text = on_windows(UNSEEN).replace("550.54.15", driver).replace("2.3.1+cu121", torch)
+        text = text.replace("12.1\nROCM", f"{torch[-3:-1]}.{torch[-1]}\nROCM")
+        report = judged(text, UNKNOWN_ERROR)
+        said = [each.shell for one in report.findings for fix in one.fixes for each in fix.commands]
+        assert "cuda-unavailable" in found(report)
+        assert not [each for each in said if "sudo" in each or "/dev/" in each]
+        assert "uvm-broken-after-suspend" not in found(report)
+
+
 def test_the_wheel_that_is_there_is_no_way_out() -> None:
     """Where no other published wheel serves this machine, the command does not install the same one again."""
-    windows = A100_CU121.replace("Linux-5.15.0-105-generic-x86_64-with-glibc2.35", "Windows-10-10.0.22631-SP0")
-    windows = windows.replace("Ubuntu 22.04.4 LTS (x86_64)", "Microsoft Windows 11 Pro (10.0.22631 64-bit)")
-    image = found(judged(windows, "RuntimeError: CUDA error: no kernel image is available for execution on the device"))
+    image = found(
+        judged(
+            on_windows(A100_CU121), "RuntimeError: CUDA error: no kernel image is available for execution on the device"
+        )
+    )
     commands = [each.shell for fix in image["gpu-arch-not-in-build"].fixes for each in fix.commands]
     assert commands
     assert not [each for each in commands if "pip install" in each]

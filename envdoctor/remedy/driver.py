@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 DEBIAN_LIKE = frozenset({"debian", "linuxmint", "pop", "raspbian", "kali"})
 RED_HAT_LIKE = frozenset({"rhel", "centos", "rocky", "almalinux", "ol", "amzn"})
-SUSE_LIKE = frozenset({"sles", "opensuse-leap", "opensuse-tumbleweed"})
+SUSE_LIKE = frozenset({"sles", "opensuse", "opensuse-leap", "opensuse-tumbleweed"})
 FALLBACK_BRANCH = 580  # the long-term branch of the day the tables were gathered
 
 
@@ -33,6 +33,8 @@ def install_driver(host: Host | None, branch: int | None = None, *, verb: str = 
     """Put a driver of ``branch`` or newer on this machine; ``verb`` is Install or Raise."""
     number = branch or FALLBACK_BRANCH
     what = f"{verb} the NVIDIA driver{' to' if verb == 'Raise' else ','} {number} or newer"
+    if host and host.system == "Windows":
+        return _fix(f"{what}, from https://www.nvidia.com/drivers", (), "the machine's driver")
     match place(host):
         case "windows":
             return windows_driver(number)
@@ -55,7 +57,9 @@ def _packages(os_id: str, branch: int) -> tuple[str, ...]:
     if os_id in DEBIAN_LIKE:
         return ("sudo apt-get update", f"sudo apt-get install cuda-drivers-{branch}", "sudo reboot")
     if os_id in RED_HAT_LIKE:
-        return (f"sudo dnf module install nvidia-driver:{branch}-dkms", "sudo reboot")
+        # Another stream that is enabled is not left without the reset.
+        install = f"sudo dnf module install nvidia-driver:{branch}-dkms"
+        return ("sudo dnf module reset nvidia-driver", install, "sudo reboot")
     if os_id == "fedora":
         return ("sudo dnf install cuda-drivers", "sudo reboot")
     if os_id in SUSE_LIKE:
@@ -176,16 +180,25 @@ def _fabric_package(os_id: str, driver_version: str | None) -> str:
     return f"sudo apt-get install nvidia-fabricmanager-{branch}{exact}"
 
 
-def cuda_compat(cuda: str) -> Fix:
+def cuda_compat(cuda: str, host: Host | None = None) -> Fix:
     """Put a newer libcuda before the driver's own: forward compatibility, for data-centre GPUs only."""
-    package, directory = cuda.replace(".", "-"), f"/usr/local/cuda-{cuda}/compat"
+    package, directory = f"cuda-compat-{cuda.replace('.', '-')}", f"/usr/local/cuda-{cuda}/compat"
     return Fix(
         f"Keep the driver and use NVIDIA's forward compatibility package for CUDA {cuda} (data-centre GPUs only)",
         shell(
-            f"sudo apt-get install cuda-compat-{package}",
+            _install((host and host.os_id) or "ubuntu", package),
             f'export LD_LIBRARY_PATH="{directory}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"',
         ),
         Safety.ADMIN,
         "a system package; the loader's search path of this shell",
         needs_root=True,
     )
+
+
+def _install(os_id: str, package: str) -> str:
+    if os_id in RED_HAT_LIKE | {"fedora"}:
+        return f"sudo dnf install {package}"
+    if os_id in SUSE_LIKE:
+        return f"sudo zypper install {package}"
+    known = os_id == "ubuntu" or os_id in DEBIAN_LIKE
+    return f"sudo apt-get install {package}{'' if known else '  # Ubuntu; else as NVIDIA packs it there'}"

@@ -236,7 +236,7 @@ def _newer_driver(hand: Driver, wanted: Version) -> tuple[Fix, ...]:
     names = gpu_names(hand.asked, hand.smi, hand.cuda)
     if not ours or not names or any(is_consumer(each) for each in names):
         return (up,)
-    return (up, ways.cuda_compat(dotted(wanted))) if compat_status(wanted, ours) == "compatible" else (up,)
+    return (up, ways.cuda_compat(dotted(wanted), hand.host)) if compat_status(wanted, ours) == "compatible" else (up,)
 
 
 RULES = (forward_compat_unsupported, driver_too_old_for_cuda_build)

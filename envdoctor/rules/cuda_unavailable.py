@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
-from envdoctor.facts.host import Environment
+from envdoctor.facts.host import Environment, Host
 from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Evidence, Finding, Fix, Safety, Severity
 from envdoctor.remedy import driver as ways
@@ -24,7 +24,7 @@ from envdoctor.rules.answers import (
     torch_says,
 )
 from envdoctor.rules.builds import need_cuda_build
-from envdoctor.rules.presence import need_gpu
+from envdoctor.rules.presence import need_gpu, windows_driver
 
 UNKNOWN_ERROR, DEVICES_UNAVAILABLE, OUT_OF_MEMORY, OS_CALL_FAILED = 999, 46, 2, 304
 
@@ -56,6 +56,7 @@ BY_CODE: dict[int, tuple[str, ...]] = {
     OUT_OF_MEMORY: ("gpu-memory-low", "gpu-in-use"),
 }  # fmt: skip
 
+DECIDE = "If no other finding names the cause, these answers decide"
 HINTS = {
     NO_DEVICE: "Error 100 means that CUDA sees no device: hidden by a variable, a cgroup or a batch system.",
     UNKNOWN_ERROR: "Error 999 is mostly an nvidia-uvm module left broken by a suspend or a half upgrade.",
@@ -76,6 +77,7 @@ def cuda_unavailable(
     module: KernelModule | None,
     smi: NvidiaSmi | None,
     environment: Environment | None,
+    host: Host | None,
 ) -> Iterator[Finding]:
     """PyTorch is built for CUDA and cannot use it, although a GPU is expected here.
 
@@ -112,8 +114,8 @@ def cuda_unavailable(
         evidence=said,
         caused_by=BY_CODE.get(code or 0, ()),
         fixes=(
-            *((ways.reload_uvm(),) if code == UNKNOWN_ERROR else ()),
-            *_look_further(module, smi, nodes, environment),
+            *((ways.reload_uvm(),) if code == UNKNOWN_ERROR and not windows_driver(host) else ()),
+            *_look_further(module, smi, nodes, environment, host),
         ),
     )
 
@@ -151,9 +153,16 @@ def _code(cuda: TorchCuda | None, runtime: CudaRuntime | None, driver: CudaDrive
 
 
 def _look_further(
-    module: KernelModule | None, smi: NvidiaSmi | None, nodes: DeviceNodes | None, environment: Environment | None
+    module: KernelModule | None,
+    smi: NvidiaSmi | None,
+    nodes: DeviceNodes | None,
+    environment: Environment | None,
+    host: Host | None,
 ) -> tuple[Fix, ...]:
     """List the commands whose answers are not among the facts; the kernel's log is never among them."""
+    if host and host.system == "Windows":
+        commands = ways.shell("nvidia-smi", "python -m torch.utils.collect_env")
+        return (Fix(DECIDE, commands, Safety.SAFE, "nothing: they only read"),)
     wanted = [
         (module is None or module.version is None, "cat /proc/driver/nvidia/version"),
         (smi is None, "nvidia-smi"),
@@ -162,8 +171,7 @@ def _look_further(
         (True, "sudo dmesg | grep -i -E 'nvrm|nvidia|xid' | tail -n 30"),
     ]
     commands = ways.shell(*(command for missing, command in wanted if missing))
-    title = "If no other finding names the cause, these answers decide"
-    return (Fix(title, commands, Safety.SAFE, "nothing: they only read"),)
+    return (Fix(DECIDE, commands, Safety.SAFE, "nothing: they only read"),)
 
 
 RULES = (cuda_unavailable,)

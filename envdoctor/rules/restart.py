@@ -13,6 +13,7 @@ from envdoctor.finding import Finding, Severity
 from envdoctor.remedy import driver as ways
 from envdoctor.rule import NotApplicable, Rule, rule
 from envdoctor.rules.cards import gpu_names
+from envdoctor.rules.presence import windows_driver
 from envdoctor.rules.said import hear, lead, mention, quote
 
 SUSPENDED = r"\b(?:suspend|resum|hibernat|woke|wak(?:e|ing) up|sleep mode|(?:after|from) sleep|lid)"
@@ -63,7 +64,7 @@ def driver_needs_reboot(
     renewed = mention(words, RENEWED)
     if heard is None or mention(words, SUSPENDED) or not (renewed or never_sleeps(smi)):
         return
-    if (host and host.wsl) or (cuda and cuda.available):
+    if windows_driver(host) or (cuda and cuda.available):
         return
     yield lead(
         heard,

@@ -17,7 +17,7 @@ from envdoctor.remedy.variables import administer, look, start_anew, unset
 from envdoctor.rule import Witness, witness
 from envdoctor.rules.cards import gpu_names
 from envdoctor.rules.gpu_kinds import MIG_NAME, VGPU_NAME
-from envdoctor.rules.presence import in_container
+from envdoctor.rules.presence import in_container, windows_driver
 from envdoctor.rules.restart import RENEWED, SUSPENDED, never_sleeps
 from envdoctor.rules.said import Heard, hear, lead, mention, quote, said
 from envdoctor.rules.said_driver import CONTAINER
@@ -54,7 +54,7 @@ def uvm_broken_after_suspend(
 ) -> Iterator[Finding]:
     """An unknown error of CUDA; surer where the machine slept, not said of servers and renewed drivers."""
     heard = hear(words, "uvm-broken-after-suspend")
-    if heard is None or (host and host.wsl) or (cuda and cuda.available):
+    if heard is None or windows_driver(host) or (cuda and cuda.available):
         return
     slept = mention(words, SUSPENDED)
     if slept is None and heard.message.id != "hmm-kaslr" and (mention(words, RENEWED) or never_sleeps(smi)):
