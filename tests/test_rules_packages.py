@@ -102,6 +102,43 @@ def test_other_variant_of_the_same_release_is_asked_for_by_its_tag() -> None:
     assert [f"{PYTHON} -m pip install --no-deps 'torchvision==0.28.0+cpu' --index-url {INDEX}/cpu"] == commands(finding)
 
 
+def rocm_build(version: str) -> TorchBuild:
+    """Make a torch for AMD's GPUs."""
+    return TorchBuild(version=version, hip="6.2.41134", is_cpu_only=False)
+
+
+@pytest.mark.parametrize("tag", ["cu124", "cpu"])
+def test_rocm_torch_needs_the_companion_of_its_own_index(tag: str) -> None:
+    """PyPI's torchvision, which pip puts beside a ROCm torch, is for CUDA: the way out names torch's own index."""
+    packages = beside(vision(f"0.21.0+{tag}", built_for=f"+{tag}"), torch="2.6.0+rocm6.2.4")
+    finding = check(torchvision_torch_mismatch, rocm_build("2.6.0+rocm6.2.4"), packages).finding
+    assert "torch for ROCm" in finding.title
+    spec = "'torchvision==0.21.0+rocm6.2.4'"
+    assert [f"{PYTHON} -m pip install --no-deps {spec} --index-url {INDEX}/rocm6.2.4"] == commands(finding)
+
+
+@pytest.mark.parametrize(
+    ("torch", "version", "status"),
+    [
+        ("2.6.0+rocm6.2.4", "0.21.0+rocm6.2.4", Status.PASSED),
+        ("2.6.0+rocm6.4.1.git1ded221d", "0.21.0+rocm6.4.1.git4040d51f", Status.PASSED),
+        ("2.6.0+rocm6.2.4", "0.21.0", Status.PASSED),
+        ("2.6.0+rocm6.4.1.git1ded221d", "0.20.1+cu124", Status.FIRED),
+    ],
+)
+def test_rocm_torch_and_its_companions(torch: str, version: str, status: Status) -> None:
+    """A pair for ROCm passes, AMD's own builds too; to those no wheel of another maker is advised."""
+    found = check(torchvision_torch_mismatch, rocm_build(torch), beside(vision(version), torch=torch))
+    assert status is found.status
+    assert not found.fired or not commands(found.finding)
+
+
+def test_rocm_companion_beside_cuda() -> None:
+    """The reverse is a mismatch as well."""
+    found = check(torchvision_torch_mismatch, BUILD, beside(vision("0.20.1+rocm6.2")))
+    assert "built for ROCm, torch for CUDA 12.4" in found.finding.title
+
+
 def test_condas_build_string_names_the_cuda() -> None:
     """Conda's torchvision carries its CUDA in the build string."""
     have = conda("torchvision", "0.18.1", "py311_cu118")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from envdoctor.knowledge.torch import companions_for, cuda_of, made_for, numbers, release, releases, variant_of
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from envdoctor.facts.packages import Packages
     from envdoctor.facts.torch import TorchBuild
     from envdoctor.finding import Fix
+
+
+ROCM = re.compile(r"rocm\d(\.\d{1,2}){1,2}")  # of PyTorch's own index; AMD's builds say more
 
 
 def variant_in_use(build: TorchBuild | None) -> str:
@@ -32,6 +36,8 @@ def fit_companion(packages: Packages, name: str, torch: Version, build: TorchBui
     if pair is None or torch.is_prerelease:
         return ()
     variant = _published_variant(packages, torch, build)
+    if build and build.hip and not variant:
+        return ()  # PyPI's is for CUDA
     have = packages.version(name) or ""
     # Over the same release in another variant only the tagged version makes an installer act.
     tag = f"+{variant}" if variant and have.partition("+")[0] == pair else ""
@@ -49,6 +55,8 @@ def published_with(packages: Packages, name: str, torch: Version, build: TorchBu
 
 
 def _published_variant(packages: Packages, torch: Version, build: TorchBuild | None) -> str:
+    if build and build.hip:
+        return torch.local if torch.local and ROCM.fullmatch(torch.local) else ""
     cuda = build.cuda if build else None
     wheel = same_build(packages.python_version or "", str(torch), cuda, cpu=variant_in_use(build) == "cpu")
     return wheel.variant if wheel else ""

@@ -22,6 +22,7 @@ from envdoctor.rule import NotApplicable, Unknown, rule
 from envdoctor.rules import unfit
 from envdoctor.rules.versions import (
     cuda_of_distribution,
+    is_rocm,
     is_source_build,
     parsed,
     requirement,
@@ -154,16 +155,25 @@ def _strict_vision(have: Distribution) -> bool:
 def _wrong_cuda(have: Distribution, build: TorchBuild | None, packages: Packages, *, strict: bool) -> Wrong | None:
     """Compare the CUDA of both; ``strict``: the companion itself insists on the same minor."""
     theirs = cuda_of_distribution(have)
-    ours = "cpu" if build and build.is_cpu_only else build.cuda if build else None
-    if theirs is None or ours is None or (build and build.hip):
+    rocm = is_rocm(have)
+    if build is None or (theirs is None and not rocm) or _agree(theirs, build, strict=strict):
         return None
-    mine, other = cuda_minor(ours) if ours != "cpu" else (), cuda_minor(theirs) if theirs != "cpu" else ()
-    agree = mine == other if strict and "." in theirs else (mine or ())[:1] == (other or ())[:1]
-    if mine is None or other is None or agree:
-        return None
-    words = "for the CPU" if theirs == "cpu" else f"for CUDA {theirs}"
+    words = "for ROCm" if rocm else "for the CPU" if theirs == "cpu" else f"for CUDA {theirs}"
+    ours = f"CUDA {build.cuda}" if build.cuda else "ROCm" if build.hip else "the CPU"
     shown = see(packages, "distributions", f"{have.name} {have.version} is built", have.built_for or words)
-    return Wrong(None, f"it is built {words}, torch {'for the CPU' if ours == 'cpu' else f'for CUDA {ours}'}", shown)
+    return Wrong(None, f"it is built {words}, torch for {ours}", shown)
+
+
+def _agree(theirs: str | None, build: TorchBuild, *, strict: bool) -> bool:
+    """Tell whether a companion for this CUDA (``cpu``; None: for ROCm) fits torch, or that is not known."""
+    if theirs is None or build.hip:
+        known = bool(build.hip or build.cuda or build.is_cpu_only)
+        return not known or (theirs is None and bool(build.hip))
+    ours = "cpu" if build.is_cpu_only else build.cuda
+    mine, other = cuda_minor(ours) if ours != "cpu" else (), cuda_minor(theirs) if theirs != "cpu" else ()
+    if ours is None or mine is None or other is None:
+        return True
+    return mine == other if strict and "." in theirs else mine[:1] == other[:1]
 
 
 def _judged(

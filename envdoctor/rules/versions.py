@@ -92,6 +92,11 @@ def told_cuda(built_for: str) -> str | None:
     return "cpu" if re.search(r"\+(?:pt\d+)?cpu\b", built_for) else None
 
 
+def is_rocm(distribution: Distribution) -> bool:
+    """Tell whether a distribution names ROCm in its local tag."""
+    return bool(re.search(r"\+rocm\d", f"{distribution.version} {distribution.built_for}"))
+
+
 def cuda_of_distribution(distribution: Distribution) -> str | None:
     """Give the CUDA that a distribution was built for, by its record, its local tag or conda's build string."""
     said = told_cuda(distribution.built_for) or told_cuda(distribution.version)
