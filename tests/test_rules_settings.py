@@ -6,7 +6,7 @@ import pytest
 
 from envdoctor.facts.driver import NvidiaSmi, SmiGpu
 from envdoctor.facts.host import Environment, Resources, Variable
-from envdoctor.facts.torch import TorchSettings
+from envdoctor.facts.torch import TorchBuild, TorchSettings
 from envdoctor.finding import Confidence, Severity, Status
 from envdoctor.rules.precision import tf32_off
 from envdoctor.rules.system import shm_too_small
@@ -94,6 +94,8 @@ def test_tf32_off_by_choice_is_not_nagged_about(name: str) -> None:
         ((CU130, IEEE, T4), Status.NOT_APPLICABLE),
         ((CPU_BUILD, IEEE, A100), Status.NOT_APPLICABLE),
         ((CU130, IEEE), Status.UNKNOWN),
+        ((TorchBuild(version="2.7.0a0+7c8ec84dab.nv25.03", cuda="12.8"), A100), Status.UNKNOWN),
+        ((TorchBuild(version="2.7.0a0+7c8ec84dab.nv25.03", cuda="12.8"), A100, variables()), Status.FIRED),
         ((build("10.2", "1.5.0"), A100), Status.UNKNOWN),
     ],
 )

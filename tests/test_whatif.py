@@ -281,6 +281,12 @@ def test_an_image_that_needs_a_newer_driver() -> None:
     assert {} == counted(judged("FROM nvcr.io/nvidia/pytorch:25.09-py3\nCMD x\n", "Dockerfile"))
 
 
+def test_the_image_of_nvidia_turns_tf32_on() -> None:
+    """Its variable is set for whatever is installed in it."""
+    report = judged("FROM nvcr.io/nvidia/pytorch:25.03-py3\nRUN pip install torch==2.8.0\n", "Dockerfile")
+    assert "tf32-off" not in {each.id for each in report.findings}
+
+
 @pytest.mark.parametrize("image", ["nvcr.io/nvidia/pytorch:25.09-py3", "nvidia/cuda:13.0.1-runtime-ubuntu24.04"])
 def test_the_compatibility_libraries_of_an_image_serve_data_centre_cards(image: str) -> None:
     """NVIDIA's images bring them along: an older driver runs the image, and torch in it."""

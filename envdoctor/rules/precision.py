@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from envdoctor.facts.bench import BenchClocks, BenchDevice, BenchGemm, BenchLadder
@@ -20,6 +21,7 @@ AMPERE = (8, 0)
 IEEE_BY_DEFAULT_SINCE = (1, 12)
 WORTH_NAMING = 1.2  # GeForce cards of the 30 and 40 series gain nothing in peak
 TORCH_OVERRIDE, NVIDIA_OVERRIDE = "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "NVIDIA_TF32_OVERRIDE"
+OF_NVIDIA = re.compile(r"[+.]nv\d")  # 2.7.0a0+7c8ec84dab.nv25.03
 FULL_PRECISION = frozenset({"ieee", "none"})
 
 
@@ -66,7 +68,7 @@ def tf32_off(
     if _turned_on(environment):
         return
     forbidden = environment is not None and _forbidden(environment)
-    shown = () if forbidden else _setting(settings, build)
+    shown = () if forbidden else _setting(settings, build, environment)
     if not shown and not forbidden:
         return
     chosen = _chosen(environment)
@@ -97,7 +99,9 @@ def _forbidden(environment: Environment) -> bool:
     return environment.get(NVIDIA_OVERRIDE) == "0"
 
 
-def _setting(settings: TorchSettings | None, build: TorchBuild) -> tuple[Evidence, ...]:
+def _setting(
+    settings: TorchSettings | None, build: TorchBuild, environment: Environment | None
+) -> tuple[Evidence, ...]:
     """Give what shows that matrix products are computed in full fp32; empty when they are not."""
     if settings and settings.matmul_fp32_precision is not None:
         off = settings.matmul_fp32_precision in FULL_PRECISION and settings.float32_matmul_precision in {
@@ -110,6 +114,8 @@ def _setting(settings: TorchSettings | None, build: TorchBuild) -> tuple[Evidenc
         return (see(settings, "float32_matmul_precision", "float32_matmul_precision"),) if off else ()
     if settings and settings.allow_tf32_matmul is not None:
         return () if settings.allow_tf32_matmul else (see(settings, "allow_tf32_matmul", "allow_tf32 of matmul"),)
+    if environment is None and OF_NVIDIA.search(build.version or ""):
+        raise Unknown("this is NVIDIA's own torch, whose image turns TF32 on by a variable that was not read")
     version = numbers(build.version)
     if version is None or version < IEEE_BY_DEFAULT_SINCE:
         raise Unknown("torch's setting was not read, and the default of this version is not known")

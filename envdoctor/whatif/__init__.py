@@ -99,7 +99,7 @@ def _of_container(wanted: Wanted, snapshot: Snapshot) -> list[Fact]:
     base = images.base_of(wanted)
     found: list[Fact] = [
         images.container_of(base, source),
-        Environment(variables=wanted.variables, sources={"variables": f"{source}: ENV"}),
+        Environment(variables=(*images.variables_of(base), *wanted.variables), sources={"variables": f"{source}: ENV"}),
     ]
     if host := snapshot.get(Host):
         why = {"libc": "the image's own C library is not known", "os_id": "the image's own system is not known"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from envdoctor.facts.host import Variable
 from envdoctor.facts.surroundings import Container
 from envdoctor.knowledge.cuda import cuda_minor, dotted
 from envdoctor.knowledge.ngc import image
@@ -44,6 +45,11 @@ def torch_of(base: str) -> tuple[str, str] | None:
         return found.group(1), found.group(2)
     row = image(base.partition(":")[2]) if is_ngc(base) else None
     return (row.torch, dotted(row.cuda)) if row and row.torch and row.cuda else None
+
+
+def variables_of(base: str) -> tuple[Variable, ...]:
+    """Give the variables that an image is known to set: NVIDIA's PyTorch turns TF32 on."""
+    return (Variable("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1"),) if is_ngc(base) else ()
 
 
 def cuda_of(base: str) -> tuple[int, ...] | None:
