@@ -61,6 +61,13 @@ def test_torch_that_is_there_is_not_missing() -> None:
     assert Status.PASSED is check(torch_missing, SOME_TORCH, venv()).status
 
 
+def test_a_jetson_has_a_gpu_of_nvidias() -> None:
+    """A report from a Jetson names no card; PyPI's torch there is the CPU's, and NVIDIA's wheels are the way out."""
+    finding = check(torch_cpu_only_on_gpu_machine, cpu_build(), venv(dist("torch", "2.9.0+cpu")), JETSON).finding
+    assert "jetson" in finding.evidence[1].fact
+    assert "JetPack" in finding.fixes[0].title
+
+
 @pytest.mark.parametrize(
     "gpu",
     [

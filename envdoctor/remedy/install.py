@@ -121,6 +121,15 @@ def another_python(packages: Packages, torch: str | None = None) -> Fix:
     return Fix(title, (command,), Safety.DISRUPTIVE, "a new environment; this one stays as it is")
 
 
+def jetson_wheels() -> tuple[Fix, ...]:
+    """Name NVIDIA's wheels for Jetson, which depend on its JetPack; which there are is not in our tables."""
+    title = (
+        "Install NVIDIA's own torch for this JetPack: "
+        "https://docs.nvidia.com/deeplearning/frameworks/install-pytorch-jetson-platform/"
+    )
+    return (Fix(title, (Command(None, "cat /etc/nv_tegra_release"),), Safety.SAFE, "nothing: it only looks"),)
+
+
 def rocm_wheels() -> Fix:
     """Ask ROCm which GPU it serves; which ROCm wheels there are is not in our tables."""
     command = Command(None, "rocminfo | grep -i gfx")

@@ -11,7 +11,7 @@ from envdoctor.facts.host import Host
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild, TorchCuda, TorchPath
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
-from envdoctor.remedy.install import another_python, change_torch, rocm_wheels, ways_to_cuda
+from envdoctor.remedy.install import another_python, change_torch, jetson_wheels, rocm_wheels, ways_to_cuda
 from envdoctor.remedy.machine import Machine, machine_of
 from envdoctor.rule import NotApplicable, known, rule
 from envdoctor.rules.presence import has_gpu, has_nodes, in_container, own_gpus
@@ -104,9 +104,9 @@ def torch_cpu_only_on_gpu_machine(
 
     ## How it is detected
     torch/version.py names neither CUDA nor HIP. A GPU on the PCI bus, a loaded driver, a device node or an answer of
-    nvidia-smi makes it certain. A package that is of use with CUDA only (flash-attn, xformers, ...) beside the CPU
-    build makes it likely. Without either the CPU build is a choice, and so it is in a container that was given no
-    GPU, and on a machine whose GPUs no published wheel has code for.
+    nvidia-smi makes it certain, and so does a Jetson. A package that is of use with CUDA only (flash-attn, xformers,
+    ...) beside the CPU build makes it likely. Without either the CPU build is a choice, and so it is in a container
+    that was given no GPU, and on a machine whose GPUs no published wheel has code for.
 
     ## What to do
     Install the same release with CUDA. The version carries the variant (`+cu126`), because pip takes an installed
@@ -118,7 +118,7 @@ def torch_cpu_only_on_gpu_machine(
     if build.cuda or build.hip or not known(build, "is_cpu_only"):
         return
     fit = machine_of(packages, host, driver=driver, smi=smi, module=module)
-    gpu = _seen_gpu(bus, nodes, module, smi, driver)
+    gpu = _seen_gpu(bus, nodes, module, smi, driver) or _on_jetson(host)
     companions = tuple(each for each in (packages.distributions if packages else ()) if CUDA_ONLY.match(each.name))
     if gpu and in_container(host) and nodes and not (has_nodes(nodes) or nodes.dxg.exists):
         raise NotApplicable("the GPUs of the host are not given to this container")
@@ -131,10 +131,20 @@ def torch_cpu_only_on_gpu_machine(
         if gpu
         else f"PyTorch is the CPU build, but {companions[0].name} is of use with CUDA only",
         evidence=(_cpu_build(build), *(gpu or _beside(packages, companions))),
-        fixes=ways_to_cuda(packages, host, fit, build.version) if packages else (),
+        fixes=_with_cuda(packages, host, fit, build),
         severity=Severity.ERROR if gpu else Severity.WARNING,
         confidence=Confidence.CERTAIN if gpu else Confidence.LIKELY,
     )
+
+
+def _with_cuda(packages: Packages | None, host: Host | None, fit: Machine, build: TorchBuild) -> tuple[Fix, ...]:
+    if host and host.jetson:
+        return jetson_wheels()
+    return ways_to_cuda(packages, host, fit, build.version) if packages else ()
+
+
+def _on_jetson(host: Host | None) -> tuple[Evidence, ...]:
+    return (see(host, "jetson", "the machine", "a Jetson, whose GPU is NVIDIA's"),) if host and host.jetson else ()
 
 
 def _cpu_build(build: TorchBuild) -> Evidence:
