@@ -120,3 +120,13 @@ def test_the_wheel_that_is_there_is_no_way_out() -> None:
     commands = [each.shell for fix in image["gpu-arch-not-in-build"].fixes for each in fix.commands]
     assert commands
     assert not [each for each in commands if "pip install" in each]
+
+
+@pytest.mark.parametrize(("wheel", "first"), [("12.1.105", "pip install --no-deps"), ("12.4.127", "unset")])
+def test_an_older_wheel_is_renewed_before_a_path_is_suspected(wheel: str, first: str) -> None:
+    """The list shows an nvJitLink older than the symbol asks for: that wheel is it, and no path; else a path may be."""
+    text = "libcusparse.so.12: undefined symbol: __nvJitLinkComplete_12_4, version libnvJitLink.so.12"
+    report = judged(f"{build('2.5.1+cu124', '12.4')}[pip3] nvidia-nvjitlink-cu12=={wheel}\n", f"ImportError: {text}")
+    command = found(report)["nvjitlink-mismatch"].fixes[0].commands[0].shell
+    assert first in command
+    assert ("'nvidia-nvjitlink-cu12==12.4.*'" in command) is (wheel == "12.1.105")

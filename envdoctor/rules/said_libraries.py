@@ -13,13 +13,14 @@ from envdoctor.facts.torch import TorchBuild
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
 from envdoctor.knowledge.cuda import cuda_minor, numbers
 from envdoctor.remedy.install import install, install_plain
-from envdoctor.remedy.repair import again
+from envdoctor.remedy.repair import again, to_pins
 from envdoctor.remedy.variables import look, unset
 from envdoctor.rule import Witness, cross_examined, witness
 from envdoctor.rules.foreign_paths import PATH, older_than, stubs_in, toolkits_in
 from envdoctor.rules.owners import owner
 from envdoctor.rules.said import NO_PACKAGES, Heard, built_with, hear, lead, listed
 
+NVJITLINK = ("nvidia-nvjitlink-cu12", "nvidia-nvjitlink")
 CUDA_LIBRARY = re.compile(r"\blib(cudart|cublas|cublasLt|nvrtc|cupti|cusparse|nvJitLink|cusolver)\.so\.(\d{1,2})")
 
 
@@ -89,11 +90,23 @@ def nvjitlink_mismatch(
         yield lead(
             heard,
             "libnvJitLink is older than cuSPARSE expects: torch does not import",
+            *_newer_wheel(heard, packages),
             *_without_path(environment, packages),
-            also=(*_shown(environment), *listed(packages, "nvidia-nvjitlink-cu12", "nvidia-nvjitlink")),
+            also=(*_shown(environment), *listed(packages, *NVJITLINK)),
             severity=Severity.ERROR,
             confirmed=True,
         )
+
+
+def _newer_wheel(heard: Heard, packages: Packages | None) -> tuple[Fix, ...]:
+    """Give the wheel of the release that the symbol names, where the one that is listed is older than that."""
+    named = re.search(r"__nvJitLink[A-Za-z]{1,40}_(\d{2})_(\d{1,2})\b", heard.text)
+    have = next(filter(None, (packages.find(name) for name in NVJITLINK)), None) if packages else None
+    if packages is None or have is None or named is None or have.source == "conda":
+        return ()
+    wanted = (int(named[1]), int(named[2]))
+    older = (numbers(have.version) or wanted) < wanted
+    return to_pins(packages, (f"{have.name}=={wanted[0]}.{wanted[1]}.*",)) if older else ()
 
 
 @cross_examined
