@@ -162,6 +162,7 @@ def rocm_build_on_nvidia(
     """HIP speaks on a machine with an NVIDIA GPU; or the CPU is used where GPUs of both makers are."""
     heard = hear(words, "rocm-build-on-nvidia")
     names = gpu_names(None, smi, None)
+    have = build.version if build else None
     nvidia = [each for each in names if not AMD.search(each)]
     amd = [each for each in names if AMD.search(each)] or mention(words, AMD.pattern)
     if heard is None or not nvidia or (heard.own_words and (not amd or (build and (build.cuda or build.is_cpu_only)))):
@@ -171,7 +172,7 @@ def rocm_build_on_nvidia(
         "PyTorch is the ROCm build, but the GPU is NVIDIA's"
         if not heard.own_words
         else "GPUs of AMD and NVIDIA are here, and the CPU is used: perhaps an installer chose the ROCm build",
-        *ways_to_cuda(packages or NO_PACKAGES, host, machine_of(packages, host, smi=smi), build and build.version),
+        *ways_to_cuda(packages or NO_PACKAGES, host, machine_of(packages, host, smi=smi), have),
         look("See which build it is", "python -c 'import torch; print(torch.version.hip, torch.version.cuda)'"),
         also=(see(smi, "gpus", "GPU", ", ".join(names[:4])),) if smi else (),
         confirmed=None if heard.own_words else True,
