@@ -130,3 +130,12 @@ def test_an_older_wheel_is_renewed_before_a_path_is_suspected(wheel: str, first:
     command = found(report)["nvjitlink-mismatch"].fixes[0].commands[0].shell
     assert first in command
     assert ("'nvidia-nvjitlink-cu12==12.4.*'" in command) is (wheel == "12.1.105")
+
+
+def test_an_image_asks_for_more_than_a_torch_that_works_outside_it() -> None:
+    """That CUDA works on the host says nothing of an image; what is installed on the host is no way out."""
+    host = A100_CU121.replace("2.3.1+cu121", "2.3.1+cu118").replace("12.1\nROCM", "11.8\nROCM")
+    error = "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.8, please update your driver"
+    image = found(judged(host.replace("550.54.15", "470.82.01"), error))["driver-too-old-for-cuda-build"]
+    assert "image, which asks for CUDA 12.8" in image.title
+    assert not [each for fix in image.fixes for each in fix.commands if "pip" in each.shell]

@@ -38,10 +38,12 @@ def driver_too_old_for_cuda_build(
 ) -> Iterator[Finding]:
     """Torch or CUDA says it, or an image asks for more than the driver has; not where CUDA was seen to work."""
     heard = hear(words, "driver-too-old-for-cuda-build")
-    if heard is None or (cuda and cuda.available):
+    if heard is None:
         return
     asked = re.search(r"cuda>=(\d{1,2}\.\d)", heard.text)
-    wanted = cuda_minor(build.cuda if build else None) or cuda_minor(asked[1] if asked else None)
+    if cuda and cuda.available and not asked:
+        return  # an image may still ask for more than the torch that works outside it
+    wanted = cuda_minor(asked[1] if asked else None) or cuda_minor(build.cuda if build else None)
     fit = machine_of(packages, host, driver=driver, smi=smi, module=module)
     level = cuda_minor(fit.driver_cuda)
     have = build.version if build else None
@@ -49,8 +51,10 @@ def driver_too_old_for_cuda_build(
     branch = branch_to_install(wanted) if wanted else None
     yield lead(
         heard,
-        "PyTorch cannot use the GPUs: the driver is too old for what runs here",
-        *(change_torch(packages, wheel, installed=have) if packages and wheel else ()),
+        f"The driver is too old for the container's image, which asks for CUDA {asked[1]}"
+        if asked
+        else "PyTorch cannot use the GPUs: the driver is too old for what runs here",
+        *(change_torch(packages, wheel, installed=have) if packages and wheel and not asked else ()),
         ways.install_driver(host, branch, verb="Raise"),
         also=built_with(build),
         confirmed=not level_suffices(level, wanted) if level and wanted else None,
