@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 NAME = "pyproject.toml"
 CUT = "it is not whole TOML: nothing of it was read"
 TABLES = frozenset({"[project]", "[tool.poetry]", "[tool.poetry.dependencies]", "[dependency-groups]"})
+GROUPS = ("dev", "train", "gpu", "cuda")  # of dependency-groups, those that a trainer installs
 _CARET = re.compile(r"\^\s{0,4}(\d{1,6}(?:\.\d{1,6}){0,3})$")
 _TILDE = re.compile(r"~\s{0,4}(\d{1,6}(?:\.\d{1,6}){0,3})$")
 _REVERSED = re.compile(r"(\w{1,40})\s{0,4}(==|!=)\s{0,4}('[^'\"]{0,60}'|\"[^'\"]{0,60}\")")
@@ -51,7 +52,7 @@ def read(lines: tuple[str, ...], source: str) -> Reading:
 def _of_project(whole: dict[str, Any], source: str) -> Iterator[Requirement]:
     for text in words(table(whole, "project").get("dependencies") or []):
         yield from one(text, f"{source}: dependencies")
-    for group in ("dev", "train", "gpu", "cuda"):
+    for group in GROUPS:
         for text in words(table(whole, "dependency-groups").get(group) or []):
             yield from one(text, f"{source}: group {group}")
 
@@ -99,7 +100,7 @@ def _places(whole: dict[str, Any], poetry: dict[str, Any]) -> dict[str, list[tup
     found = {name: [(url, "")] for name, url in urls.items() if name}
     for name, value in table(whole, "tool", "uv", "sources").items():
         several = tables(value) if isinstance(value, list) else [value] if isinstance(value, dict) else []
-        always = [each for each in several if not each.get("extra") and not each.get("group")]
+        always = [each for each in several if not each.get("extra") and each.get("group") in (None, *GROUPS)]
         rows = [(urls.get(word(each.get("index")), ""), word(each.get("marker"))) for each in always]
         found[f"of {normal(str(name))}"] = [row for row in rows if row[0]]
     return found
