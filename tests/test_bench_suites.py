@@ -192,6 +192,31 @@ def test_fp32_is_set_and_set_back(setting: str) -> None:
     assert before == (read_fp32(torch), torch.backends.cudnn.conv.fp32_precision)
 
 
+@pytest.mark.parametrize(("setting", "legacy"), [("ieee", "highest"), ("tf32", "high")])
+def test_fp32_is_set_so_that_torchs_compiler_can_read_it(setting: str, legacy: str) -> None:
+    """From 2.9 to 2.13 it asks by the older names, and these raise where the newer ones alone were set."""
+    import torch
+
+    with fp32_computed_as(torch, setting):
+        assert (legacy, setting == "tf32") == (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
+    assert ("highest", True) == (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
+
+
+def test_fp32_is_set_by_the_newer_names_where_those_were_used() -> None:
+    """A model's module may have done so; torch then refuses to tell by the older names."""
+    import torch
+
+    conv = torch.backends.cudnn.conv
+    before = conv.fp32_precision
+    conv.fp32_precision = "ieee"
+    try:
+        with fp32_computed_as(torch, "tf32"):
+            assert ("tf32", "tf32") == (read_fp32(torch), conv.fp32_precision)
+        assert ("none", "ieee") == (read_fp32(torch), conv.fp32_precision)
+    finally:
+        conv.fp32_precision = before
+
+
 def test_fp32_is_set_by_the_older_names_where_the_newer_are_not() -> None:
     """Before torch 2.9 there is allow_tf32 alone."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from typing import Any, Callable, Iterator, List, Tuple
+from typing import Any, Iterator, List, Tuple
 
 from envdoctor.facts.kernels import Fingerprint
 
@@ -15,6 +15,7 @@ CPU_SIZE = 256
 # Relative rms error of one fp32 product of normal numbers against fp64, by the rounding of its factors: 2.5e-7 for
 # fp32, 2.9e-4 for TF32 (10 bits), 2.3e-3 for bf16 (7 bits). Between them there is an order of magnitude of room.
 _UP_TO = ((1e-5, "ieee"), (1e-3, "tf32"), (8e-3, "bf16"))
+Setting = Tuple[Any, str, Any]
 
 
 def says(rms_error: float) -> str:
@@ -61,18 +62,25 @@ def fp32_computed_as(torch: Any, setting: str) -> Iterator[None]:
             setattr(place, name, value)
 
 
-def _set(torch: Any, setting: str) -> List[Tuple[Any, str, Any]]:
-    """Set by the newer names (torch 2.9), or by the older ones; give what is needed to undo it."""
-    new: Tuple[Callable[[], Any], ...] = (lambda: torch.backends.cuda.matmul, lambda: torch.backends.cudnn.conv)
+def _set(torch: Any, setting: str) -> List[Setting]:
+    """Set by the older names, and give what is needed to undo it.
+
+    Where the newer ones (torch 2.9) were used, reading the older raises, and the compiler of torch 2.9 to 2.13 reads
+    those. The newer are for a process in which they have been used already, or where there are no others.
+    """
+    cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the older names are old
-        with contextlib.suppress(AttributeError, RuntimeError, AssertionError):
-            return [_swap(place(), "fp32_precision", setting) for place in new]
-        old = (torch.backends.cuda.matmul, torch.backends.cudnn)
-        return [_swap(place, "allow_tf32", setting == "tf32") for place in old]
+        newer = _now(((cuda.matmul, "fp32_precision"), (getattr(cudnn, "conv", None), "fp32_precision")))
+        older = _now(((cuda.matmul, "allow_tf32"), (cudnn, "allow_tf32")))
+        value: Any = setting == "tf32" if older else setting
+        for place, name, _ in older or newer:
+            setattr(place, name, value)
+    return [*older, *newer]  # the newer last: "none" has no older name
 
 
-def _swap(place: Any, name: str, value: Any) -> Tuple[Any, str, Any]:
-    before = getattr(place, name)
-    setattr(place, name, value)
-    return place, name, before
+def _now(names: Tuple[Tuple[Any, str], ...]) -> List[Setting]:
+    """Give what is set by these names; nothing where torch does not have all of them, or refuses to tell."""
+    with contextlib.suppress(AttributeError, RuntimeError, AssertionError):
+        return [(place, name, getattr(place, name)) for place, name in names]
+    return []
