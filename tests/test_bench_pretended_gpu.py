@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -146,6 +148,42 @@ def test_pageable_copies_are_measured_and_pinned_ones_fail_in_words() -> None:
     found = {each.name: each for each in fact.measured}
     assert ("measured", True) == (found["h2d-pageable"].state, found["d2h-pageable"].correct)
     assert ("failed", True) == (found["h2d-pinned"].state, bool(found["h2d-pinned"].reason))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_each_node_has_pinned_memory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch gives out again what was pinned and freed, with its pages on the node that was measured before."""
+    import torch
+
+    freed: list[Any] = []
+    nodes: list[int] = []
+    monkeypatch.setattr("envdoctor_probes.bench.copies._BUFFER", 1 << 16)
+    monkeypatch.setattr("envdoctor_probes.bench.copies.numa_cpus", lambda _tree: {0: (0,), 1: (1,)})
+
+    @contextlib.contextmanager
+    def on(cpus: tuple[int, ...]) -> Iterator[None]:
+        nodes.append(cpus[0])
+        yield
+
+    monkeypatch.setattr("envdoctor_probes.bench.copies._on", on)
+    empty, copied = torch.empty, []
+    lies_on: dict[int, int] = {}
+
+    def caching(size: Any, *rest: Any, pin_memory: bool = False, **options: Any) -> Any:
+        if not pin_memory:
+            return empty(size, *rest, **options)
+        storage = freed.pop() if freed else empty(size, *rest, **options)
+        lies_on.setdefault(storage.data_ptr(), nodes[-1])
+        copied.append((nodes[-1], lies_on[storage.data_ptr()]))
+        view = storage.view(-1)
+        weakref.finalize(view, freed.append, storage)
+        return view
+
+    monkeypatch.setattr(torch, "empty", caching)
+    fact = run("copies")
+    pinned = [each for each in fact.measured if each.config["memory"] == "pinned"]
+    assert ["measured"] * 4 == [each.state for each in pinned]
+    assert [(0, 0), (1, 1)] == copied
 
 
 @pytest.mark.usefixtures("gpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from envdoctor.facts.bench import BenchCopies
 from envdoctor.probe import Context, probe
@@ -22,6 +22,8 @@ _NODES = "/sys/devices/system/node"
 _DIRECTIONS = ("h2d", "d2h")
 _KINDS = ("pinned", "pageable")
 _WARM_SECONDS = 0.3  # an idle link comes up to speed meanwhile
+# By node, and held until the end: torch keeps pinned memory that was freed, and gives it to the next node.
+Pinned = Dict[Optional[int], Any]
 
 
 @probe(level="deep", child="torch", seconds=60.0)
@@ -36,10 +38,11 @@ def bench_copies(context: Context) -> BenchCopies:
         return BenchCopies(measured=tuple(suite.measured), numa_nodes=tuple(sorted(nodes)), gpu_numa_node=own)
 
     suite = Suite("copies", context, place, wanted, answer)
+    pinned: Pinned = {}
     planned = list(_planned(place, nodes, own))
     for number, (node, kind, direction) in enumerate(planned):
         with _on(nodes.get(node, ()) if node is not None else ()):
-            suite.measure(_task(place, node, kind, direction), len(planned) - number)
+            suite.measure(_task(place, node, kind, direction, pinned), len(planned) - number)
     fact: BenchCopies = suite.fact
     return fact
 
@@ -54,22 +57,39 @@ def _planned(
             yield from ((node, kind, direction) for direction in _DIRECTIONS)
 
 
-def _task(place: Place, node: Optional[int], kind: str, direction: str) -> Task:
+def _task(place: Place, node: Optional[int], kind: str, direction: str, pinned: Pinned) -> Task:
     size = min(_BUFFER, place.allowed_bytes // 4)
     config = {"bytes": f"{size // MIB} MiB", "direction": direction, "memory": kind}
     if node is not None:
         config["numa_node"] = str(node)
-    return Task(f"{direction}-{kind}", lambda: copy_work(place, size, kind, direction), config, "int8", size)
+
+    def host() -> Any:
+        if kind != "pinned":
+            return host_memory(place, size, kind)
+        if node not in pinned:
+            pinned[node] = host_memory(place, size, kind)
+        return pinned[node]
+
+    return Task(f"{direction}-{kind}", lambda: copy_work(place, size, kind, direction, host), config, "int8", size)
 
 
-def copy_work(place: Place, size: int, kind: str, direction: str) -> Work:
+def host_memory(place: Place, size: int, kind: str) -> Any:
+    """Give memory of the node that this thread is bound to, by touching it first.
+
+    It is filled at random, because some links compress zeros.
+    """
+    memory = place.torch.empty(size, dtype=place.torch.uint8, pin_memory=kind == "pinned")
+    return memory.random_(0, 256)
+
+
+def copy_work(
+    place: Place, size: int, kind: str, direction: str, make_host: Optional[Callable[[], Any]] = None
+) -> Work:
     """Make one copy ready: ``direction`` h2d or d2h, ``kind`` of the host's memory pinned or pageable."""
     if not place.is_cuda:
         raise NotApplicable("a CPU has no host to copy from: bench memory measures its own copies")
     torch = place.torch
-    # First touched here, on the node that this thread is bound to: random, because some links compress zeros.
-    host = torch.empty(size, dtype=torch.uint8, pin_memory=kind == "pinned")
-    host.random_(0, 256)
+    host = make_host() if make_host else host_memory(place, size, kind)
     device = torch.empty(size, dtype=torch.uint8, device=place.device)
     source, target = (host, device) if direction == "h2d" else (device, host)
 
