@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -127,6 +128,26 @@ def test_the_largest_batch_is_found_by_running_out_of_memory(
     else:
         assert found == (result.batch, result.failed_batch)
     assert ("measured" if found[0] else "failed") == result.state
+
+
+def test_the_largest_batch_keeps_to_the_hosts_memory(
+    gpu: Any, tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large card takes batches that a small container cannot hold: the search ends there, and says so."""
+    made: list[int] = []
+
+    def feed(batch: int) -> Any:
+        made.append(batch)
+        return tiny_model.feed(batch)
+
+    recipe = dataclasses.replace(tiny_model, feed=feed)
+    sample = 3 * 32 * 32 * 4 + 8
+    monkeypatch.setattr("envdoctor_probes.bench.largest.available_bytes", lambda _context: int(3 * 16 * sample / 0.8))
+    suite = Suite("ladder", context(), gpu, Wanted(seconds={"ladder": 20.0}), lambda _suite: None)
+    result = Search(suite, recipe, Settings(inputs="pinned")).result("best", 8)
+    assert ("measured", 16, None) == (result.state, result.batch, result.failed_batch)
+    assert result.reason.startswith("a batch of 32 was not tried: it needs 1 MiB of the host's memory")
+    assert 16 == max(made)
 
 
 def test_a_search_that_fails_otherwise_says_so(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:

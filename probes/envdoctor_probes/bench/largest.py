@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Dict, Iterator, Optional
 
 from envdoctor.facts.bench import LargestBatch
+from envdoctor_probes.bench.host_memory import available_bytes
+from envdoctor_probes.bench.nested import tensors
 from envdoctor_probes.bench.suite import NO_TIME, NotApplicable, Suite, is_out_of_memory, words
 from envdoctor_probes.bench.training import Settings, Step
 
@@ -17,6 +19,7 @@ __all__ = ["largest_batches"]
 
 MIB = 1 << 20
 _MOST = 1 << 14
+_IN_HOST = 3  # batches there at a time: the two of a step, and one that is being made
 _FINE = 8  # the search ends when a step of an eighth of the batch does not fit any more
 
 
@@ -36,11 +39,16 @@ def largest_batches(
                 yield Search(suite, recipe, chosen).result(step, batch)
 
 
+class NoRoom(Exception):  # noqa: N818 - an answer, not an error
+    """The host has no memory for a batch; the words say how much it takes."""
+
+
 class Search:
     """Doubles the batch until memory runs out, then halves the gap."""
 
     def __init__(self, suite: Suite, recipe: Recipe, settings: Settings) -> None:
-        self._suite, self._recipe, self._settings = suite, recipe, settings
+        # Pinned memory would stay with torch after each batch; the device holds the same either way.
+        self._suite, self._recipe, self._settings = suite, recipe, replace(settings, inputs="pageable")
         self._fits: Optional[int] = None
         self._fails: Optional[int] = None
         self._peak: Optional[float] = None
@@ -82,6 +90,9 @@ class Search:
         place.release()
         try:
             self._steps(batch)
+        except NoRoom as why:
+            self._stopped = str(why)
+            return False
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -92,7 +103,17 @@ class Search:
         self._fits, self._peak = batch, place.peak_mib()
         return True
 
+    def _keep_to_the_host(self, batch: int) -> None:
+        """Raise ``NoRoom`` for a batch that the host cannot hold: its programs would be killed for it."""
+        suite = self._suite
+        sample = sum(each.numel() * each.element_size() for each in tensors(suite.place.torch, self._recipe.feed(1)))
+        needs, free = _IN_HOST * batch * sample, available_bytes(suite.context) * suite.wanted.memory_fraction
+        if needs > free:
+            said = f"{needs / MIB:,.0f} MiB of the host's memory, and {free / MIB:,.0f} MiB may be used"
+            raise NoRoom(f"a batch of {batch} was not tried: it needs {said}")
+
     def _steps(self, batch: int) -> None:
+        self._keep_to_the_host(batch)
         step = Step(self._suite.place, self._recipe, batch, self._settings)
         with step.settings_on():
             for _ in range(2):
