@@ -264,6 +264,18 @@ def test_launch_bound() -> None:
     assert ("certain", "1.48 times as fast") == (certain.confidence.value, certain.evidence[-1].value)
 
 
+def test_a_gradient_scaler_that_waits_is_no_slow_host() -> None:
+    """Before Ampere a step is of fp16, and its scaler waits for the GPU however fast the host is."""
+    a100 = cards.a100()
+    assert a100.model is not None
+    step = cards.step("amp-fp16", 300.0, 13)
+    waiting = replace(step, dispatch_seconds=tuple(0.98 * each for each in step.seconds))
+    run = replace(a100, model=replace(a100.model, measured=(waiting,)))
+    found, why = status(run, "launch-bound")
+    assert Status.UNKNOWN is found
+    assert "waits for the GPU" in why
+
+
 def test_loader_bound() -> None:
     """A loader of 400 images/s under a GPU that trains on 1300 keeps it idle; the sweep is shown."""
     found = findings(replace(cards.a100(), loader=cards.loader(400.0, cpus=8)))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 NOTICEABLE = 1.15
 HOST_BOUND = 0.9  # the host's time over the device's
+# Its gradient scaler asks the GPU in the middle of each step whether a gradient has overflowed, and waits for it.
+HOST_WAITS = frozenset(("amp-fp16",))
 DEFAULT = "default"  # no backend asked for
 MILLI = 1e-3
 
@@ -194,7 +196,8 @@ def launch_bound(
 
     ## How it is detected
     The host's time until all of a step is launched against the GPU's time for it, both measured. 90 % or more fires.
-    Where a CUDA graph of the same step was measured, its gain is what the launches cost.
+    Where a CUDA graph of the same step was measured, its gain is what the launches cost. Under fp16 the gradient scaler
+    waits for the GPU in each step, so that the host's own time is not known.
 
     ## What to do
     Take a larger batch, compile the model, or capture the step in a CUDA graph. Look at the CPU quota and governor.
@@ -209,6 +212,9 @@ def launch_bound(
     steps = [each for each in training.main_steps(model) if each.dispatch_seconds]
     if not steps:
         raise Unknown("the host's time of a training step was not measured")
+    steps = [each for each in steps if each.precision not in HOST_WAITS]
+    if not steps:
+        raise Unknown("in each step the gradient scaler of fp16 waits for the GPU: the host's own time is not known")
     step = min(steps, key=lambda each: sum(each.seconds) / len(each.seconds))
     host, gpu = _middle(step.dispatch_seconds), _middle(step.seconds)
     if host < HOST_BOUND * gpu:
