@@ -289,6 +289,28 @@ def test_attention_says_what_is_picked_and_why_not_the_rest() -> None:
     assert ("sdpa-default-forward", attention_flop((1, 12, 197, 64)), True) == (first.name, first.work, first.correct)
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize(("most", "heads"), [(1 << 24, 4), (2 * 64 * 64, 2), (1, 1)])
+def test_attention_is_checked_with_as_many_heads_as_there_is_memory_for(
+    monkeypatch: pytest.MonkeyPatch, direction: str, most: int, heads: int
+) -> None:
+    """A long sequence's scores in fp64 would not fit on a small card, where the backend itself does."""
+    from envdoctor_probes.bench.attention import Attention
+
+    seen: list[tuple[int, ...]] = []
+
+    class Watched(Attention):
+        def _plain(self, query: Any, key: Any, value: Any) -> Any:
+            seen.append(tuple(query.shape))
+            return super()._plain(query, key, value)
+
+    monkeypatch.setattr("envdoctor_probes.bench.attention._CHECKED", most)
+    work = Watched(cpu(), (2, 4, 64, 8), "fp32", "default", direction).work()
+    assert work.check is not None
+    assert work.check()[0]
+    assert [(1, heads, 64, 8)] == seen
+
+
 def test_the_math_backend_is_picked_when_it_alone_is_allowed() -> None:
     """What is allowed decides what is picked."""
     import torch
