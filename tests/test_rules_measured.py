@@ -251,6 +251,18 @@ def test_a_slow_vit() -> None:
     assert "nobody published" in status(cards.a100(), "vit-below-reference")[1]
 
 
+@pytest.mark.parametrize(("backend", "tflops", "fired"), [("efficient", 25.0, False), ("efficient", 170.0, True)])
+def test_fp32_attention_may_use_tensor_cores(backend: str, tflops: float, fired: bool) -> None:
+    """An A100 has 19.5 TFLOPS of fp32, and 156 of TF32: in parts of that its memory-efficient kernel computes fp32."""
+    attention = cards.attention(210.0)
+    work = attention.measured[0].work
+    config = {**attention.measured[0].config, "backend": backend}
+    name = f"sdpa-{backend}-forward"
+    fp32 = measured("attention", name, tflops, work, "flop", "fp32", at=12, correct=True, config=config)
+    found = findings(replace(cards.a100(), attention=replace(attention, measured=(*attention.measured, fp32))))
+    assert fired is ("measurement-impossible" in found)
+
+
 def test_launch_bound() -> None:
     """The host takes as long to launch a step as the GPU to run it; a CUDA graph's gain makes it certain."""
     a100 = cards.a100()

@@ -158,7 +158,16 @@ def link_of(machine: Machine, measured: Measured) -> tuple[int | None, int | Non
 def attention(machine: Machine, found: BenchAttention) -> tuple[Judgement, ...]:
     """Judge each backend by physics alone; backends are compared with each other by the rules."""
     without = "backends are compared with each other, not with a reference"
-    return tuple(judged(machine, each, limit=_if_flops(machine, each), without=without) for each in found.measured)
+    return tuple(judged(machine, each, limit=_of_attention(machine, each), without=without) for each in found.measured)
+
+
+def _of_attention(machine: Machine, measured: Measured) -> limits.Limit:
+    """Give the bounds; from Ampere on the memory-efficient kernel computes fp32 on Tensor Cores, in parts of TF32."""
+    plain = _if_flops(machine, measured)
+    if measured.precision != "fp32" or plain.most is None:
+        return plain
+    as_tf32 = _if_flops(machine, replace(measured, precision="tf32")).most
+    return replace(plain, most=max(plain.most, as_tf32 or 0.0))
 
 
 def _if_flops(machine: Machine, measured: Measured) -> limits.Limit:
