@@ -59,6 +59,18 @@ def test_products_are_measured_largest_first_after_heating() -> None:
 
 
 @pytest.mark.usefixtures("gpu")
+def test_cards_are_compared_before_one_of_them_is_heated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that was heated first would look slower than its peers, and be cold again when it is its turn."""
+    from envdoctor_probes.bench.gemm import Gemm
+
+    order: list[str] = []
+    for name in ("take_fingerprints", "measure_peers", "preheat", "measure"):
+        monkeypatch.setattr(Gemm, name, lambda *_, name=name: order.append(name))
+    run("gemm")
+    assert ["take_fingerprints", "measure_peers", "preheat", "measure"] == order
+
+
+@pytest.mark.usefixtures("gpu")
 def test_a_model_is_measured_from_the_inside_out() -> None:
     """Block, model and step, under autocast and plain, with the host's time beside the device's."""
     fact = run("model", batch=2)

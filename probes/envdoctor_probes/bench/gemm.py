@@ -27,7 +27,7 @@ PREHEAT = {"quick": 5.0, "default": 10.0, "full": 30.0}
 VIT_PRECISIONS = ("bf16", "fp16", "tf32", "fp32")
 TOKENS, WIDTH = 197, 768
 PEERS_SHAPE: Shape = (8192, 8192, 8192)
-_PEER_HEAT = 1.0  # seconds: the first card was heated as well
+_PEER_HEAT = 1.0  # seconds
 _SHARE_OF_PEERS = 4.0  # all peers together get about a quarter of the time
 _MOST_SECONDS = 8.0
 _CALLS = 24  # that a measurement will need at the least: warm-up, check, samples
@@ -36,13 +36,16 @@ _CPU_CALLS = 9
 
 @probe(level="deep", child="torch", seconds=90.0)
 def bench_gemm(context: Context) -> BenchGemm:
-    """Say first how fp32 is computed here, then heat the card, then measure the most telling shapes first."""
+    """Say first how fp32 is computed here, compare cards, then heat this one and measure the most telling shapes first.
+
+    In this order: cards are compared when all are as warm, and what is measured while others are does not stay so.
+    """
     wanted = Wanted.of(context.options)
     place = choose(context, wanted)
     gemm = Gemm(context, place, wanted)
     gemm.take_fingerprints()
-    gemm.preheat()
     gemm.measure_peers()
+    gemm.preheat()
     gemm.measure(plan(place, wanted))
     fact: BenchGemm = gemm.suite.fact
     return fact
@@ -76,6 +79,7 @@ class Gemm:
         self._unknown: Dict[str, str] = {}
         self._rates: Dict[str, float] = {}
         self.suite = Suite("gemm", context, place, wanted, self._answer)
+        self.suite.label = "burst"
 
     def _answer(self, suite: Suite) -> BenchGemm:
         return BenchGemm(
