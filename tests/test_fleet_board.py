@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import io
+import json
 import socket
 import threading
 import time
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from envdoctor.fleet.board import LARGEST, PREFIX, BoardError, HttpBoard, OpenBoard, StoreBoard, join
+from tests.stands import store as stands
 
 
 @pytest.fixture
@@ -193,3 +196,17 @@ def test_a_store_that_fails_says_where() -> None:
 
     with pytest.raises(BoardError, match=r"the store fails in check: RuntimeError: Broken pipe for \['a'\]$"):
         StoreBoard(Broken()).look(["a"])
+
+
+@pytest.mark.parametrize("kind", [stands.Store, stands.OldStore])
+def test_the_courier_serves_old_stores_as_well(kind: type) -> None:
+    """Before torch 2.3 a store has no ``check``; what is not there is not waited for all the same."""
+    from envdoctor_probes.courier import _answer
+
+    store, (here, there) = kind(), socket.socketpair()
+    with here, there, here.makefile("rb") as heard:
+        _answer(there, store, {"do": "put", "key": "a", "bytes": 2}, io.BytesIO(b"\0\xff"))
+        assert {} == json.loads(heard.readline())
+        _answer(there, store, {"do": "look", "keys": ["a", "b"]}, io.BytesIO())
+        assert {"found": [["a", 2]]} == json.loads(heard.readline())
+        assert b"\0\xff" == heard.read(2)

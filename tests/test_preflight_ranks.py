@@ -90,7 +90,7 @@ def test_nothing_is_left_in_the_store_but_the_outcome() -> None:
     """Facts and words are taken away once they were read; who comes late still finds the outcome."""
     store = Store()
     agree({rank: machine() for rank in range(2)}, store)
-    assert {"arrived", "outcome"} == set(store.keys)
+    assert {"arrived", "outcome", "outcome/there"} == set(store.keys)
 
 
 def test_one_that_cannot_begin_stops_all() -> None:

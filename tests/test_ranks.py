@@ -11,7 +11,7 @@ import pytest
 
 from envdoctor.ranks.launched import Place, launched
 from envdoctor.ranks.meeting import Lost, Meeting, NowhereToMeet, meet
-from tests.stands.store import Store
+from tests.stands.store import OldStore, Store
 
 TORCHRUN = {
     "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "node0", "MASTER_PORT": "29400",
@@ -59,6 +59,18 @@ def test_words_are_left_and_found() -> None:
     later.start()
     assert b"\x00\xff" == meeting(store).get("word")
     later.join()
+
+
+def test_a_store_without_check_will_do() -> None:
+    """Before torch 2.3 nothing but a counter tells whether a key is there: a get of one that is not waits."""
+    store = OldStore()
+    first, second = meeting(store), meeting(store, 1, seconds=0.01)
+    assert (False, None) == (first.has("word"), second.get("word"))
+    first.put("word", b"x")
+    assert (b"y", b"x", b"y") == (first.settle("outcome", b"y"), second.get("word"), second.get("outcome"))
+    first.forget(["word", "outcome"])
+    assert {} == store.keys
+    assert not second.has("word")
 
 
 def test_what_does_not_come_is_none() -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FIRST_NAP, LONGEST_NAP = 0.002, 0.1
 PREFIX = "envdoctor"
+# A counter beside each key tells that it is there: torch shows a store's check() to Python only since 2.3.
+THERE = "/there"
 
 
 class Lost(Exception):  # noqa: N818 - what happened, in words
@@ -40,6 +42,7 @@ class Meeting:
     def put(self, key: str, value: bytes) -> None:
         """Leave something for the others."""
         self._ask("set", key, value)
+        self.count(key + THERE)
 
     def get(self, key: str, until: float | None = None) -> bytes | None:
         """Wait for a key until the deadline, or ``until`` if that is sooner; None when it did not come."""
@@ -55,7 +58,7 @@ class Meeting:
 
     def has(self, key: str) -> bool:
         """Tell whether a key is there."""
-        return bool(self._ask("check", [key]))
+        return bool(self._ask("check", [key])) if hasattr(self.store, "check") else self.count(key + THERE, 0) > 0
 
     def count(self, key: str, more: int = 1) -> int:
         """Add to a counter and give its new value; 0 only reads it."""
@@ -63,7 +66,9 @@ class Meeting:
 
     def settle(self, key: str, value: bytes) -> bytes:
         """Decide something once for all: give what was decided first, be it this or another rank's word."""
-        return bytes(self._ask("compare_set", key, "", value.decode()))
+        settled = bytes(self._ask("compare_set", key, "", value.decode()))
+        self.count(key + THERE)
+        return settled
 
     def wait_for_all(self, key: str) -> bool:
         """Wait until every rank has counted itself under this key; False when the time is over before that."""
@@ -80,6 +85,7 @@ class Meeting:
         """Take keys away again; a store that cannot keeps them."""
         for key in keys:
             try:
+                self.store.delete_key(key + THERE)
                 self.store.delete_key(key)
             except (RuntimeError, NotImplementedError, AttributeError):  # noqa: PERF203 - a FileStore, an old torch
                 return

@@ -52,3 +52,12 @@ class Store:
         """Take a key away."""
         self._may("delete_key")
         return self.keys.pop(key, None) is not None
+
+
+class OldStore:
+    """The store of a torch before 2.3, which has no ``check``."""
+
+    def __init__(self) -> None:
+        whole = Store()
+        self.set, self.get, self.add = whole.set, whole.get, whole.add
+        self.compare_set, self.delete_key, self.keys = whole.compare_set, whole.delete_key, whole.keys
