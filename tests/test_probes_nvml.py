@@ -128,6 +128,24 @@ def test_eight_hung_cards_are_eight_answers(machine: MakeMachine) -> None:
     assert {f"gpu-lost@{index}" for index in range(8)} == keys(found)
 
 
+def test_cards_that_start_slowly_are_waited_for(machine: MakeMachine) -> None:
+    """Without persistence mode each first question takes seconds: what is left of the time goes to the late cards."""
+    cold = machine("h100x8", "nvmlDeviceGetHandleByIndex_v2 = sleep 2900", settings="[system]\ncount = 2")
+    found = cold.ask("device-nodes", "gpu-state")
+    assert [H100.name] * 2 == [gpu.name for gpu in state(found).gpus]
+    assert set() == keys(found)
+
+
+def test_cards_that_could_not_all_start_in_time_are_unknown(machine: MakeMachine) -> None:
+    """A card that is still being started when the time is over is not called lost."""
+    off = "[gpu]\npersistence_mode = 0"
+    cold = machine("h100x8", "nvmlDeviceGetHandleByIndex_v2 = sleep 3500", settings=off)
+    found = cold.ask("device-nodes", "gpu-state")
+    assert any(gpu.starting for gpu in state(found).gpus)
+    assert {"persistence-mode-off"} == keys(found)
+    assert "gave no handle in time" in {each.id: each.reason for each in report(found).checks}["gpu-lost"]
+
+
 def test_fabric_of_a_machine_with_a_lost_card_is_still_told(machine: MakeMachine) -> None:
     """The lost card's place stays empty; links, NVLinks and fabric state of the others are there."""
     found = fabric(machine("h100_lost_and_hung").ask("device-nodes", "gpu-fabric"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from envdoctor.facts.driver import KernelModule
+from envdoctor.facts.driver import CudaDriver, KernelModule
 from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Environment, Variable
 from envdoctor.facts.nvml import Gpu, GpuFabric, GpuProcess, GpuState, KernelLog, NvLink, XidEvent
@@ -114,6 +114,43 @@ def test_feature_that_the_board_lacks_is_not_applicable() -> None:
     """The words "Not Supported" are the board's answer: the rule does not apply."""
     board = replace(HEALTHY, ecc_uncorrected_volatile=None, unknown={"ecc_uncorrected_volatile": "Not Supported"})
     assert Status.NOT_APPLICABLE == check(ecc_uncorrectable, state(board)).status
+
+
+@pytest.mark.parametrize("words", ["Unknown Error", "GPU requires restart", "Insufficient External Power"])
+def test_card_whose_handle_is_refused_is_found(words: str) -> None:
+    """A card that NVML cannot open is as lost as one that it calls lost, in NVML's own words."""
+    broken = state(HEALTHY, Gpu(index=1, unknown={"handle": words}))
+    finding = check(gpu_lost, broken).finding
+    assert ("1", Severity.ERROR, f"GPU 1 cannot be opened: {words}") == (
+        finding.subject, finding.severity, finding.title,
+    )  # fmt: skip
+
+
+def test_card_of_somebody_else_is_not_lost() -> None:
+    """A card that a batch system keeps from this user is no fault."""
+    closed = Gpu(index=1, unknown={"handle": "Insufficient Permissions"})
+    assert Status.PASSED is check(gpu_lost, state(HEALTHY, closed)).status
+
+
+LATE = Gpu(index=1, hung=True, unknown={"handle": "no answer within 2.5 s"})
+
+
+def test_card_that_is_only_started_by_the_question_is_not_lost() -> None:
+    """Without persistence mode a late handle is unknown; where the cards are kept on it is a fault."""
+    cold = state(replace(HEALTHY, persistence=False), LATE)
+    assert Status.UNKNOWN is check(gpu_lost, cold).status
+    assert Status.UNKNOWN is check(gpu_lost, state(LATE)).status
+    assert "GPU 1 does not answer" == check(gpu_lost, state(HEALTHY, LATE)).finding.title
+
+
+def test_card_that_cuda_counts_is_not_lost() -> None:
+    """What CUDA was seen to start overrules a handle that came late or not at all, but not NVML's word "lost"."""
+    refused = Gpu(index=1, unknown={"handle": "Unknown Error"})
+    for each in (refused, LATE):
+        assert Status.PASSED is check(gpu_lost, state(HEALTHY, each), CudaDriver(init_code=0, device_count=2)).status
+        assert Status.FIRED is check(gpu_lost, state(HEALTHY, each), CudaDriver(init_code=0, device_count=1)).status
+    lost = Gpu(index=1, lost=True, unknown={"handle": "GPU is lost"})
+    assert Status.FIRED is check(gpu_lost, state(HEALTHY, lost), CudaDriver(init_code=0, device_count=2)).status
 
 
 def test_idle_link_is_not_called_degraded() -> None:

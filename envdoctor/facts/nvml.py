@@ -103,6 +103,11 @@ class Gpu:
     hung: bool = False
     unknown: Dict[str, str] = field(default_factory=dict)
 
+    @property
+    def starting(self) -> bool:
+        """Tell whether not even its handle came in time: the first question to a card that nothing uses starts it."""
+        return self.hung and "handle" in self.unknown
+
 
 @dataclass(frozen=True)
 class PeerLink:

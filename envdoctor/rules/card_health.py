@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from envdoctor.facts.driver import KernelModule
+from envdoctor.facts.driver import CudaDriver, KernelModule
 from envdoctor.facts.gpu import DeviceNodes, PciBus
-from envdoctor.facts.nvml import GpuState, KernelLog, XidEvent
+from envdoctor.facts.nvml import Gpu, GpuState, KernelLog, XidEvent
 from envdoctor.finding import Command, Confidence, Finding, Fix, Safety, Severity, see
 from envdoctor.knowledge.xid import xids
 from envdoctor.rule import Rule, Unknown, rule
@@ -23,17 +23,21 @@ def _restart() -> Fix:
 
 
 @rule(severity=Severity.ERROR, group="GPUs", essential=True, explained_by=("xid-errors",))
-def gpu_lost(state: GpuState) -> Iterator[Finding]:
-    """A GPU has fallen off the bus, or does not answer.
+def gpu_lost(state: GpuState, driver: CudaDriver | None) -> Iterator[Finding]:
+    """A GPU has fallen off the bus, cannot be opened, or does not answer.
 
     ## What it means
-    NVML says "GPU is lost" for this card, or a question to it got no answer in time. The other cards were asked too.
+    NVML says "GPU is lost" for this card, refuses its handle with another fault ("Unknown Error", "GPU requires
+    restart", "Insufficient External Power"), or gave no answer in time. The other cards were asked too.
 
     ## Why it matters
     A job that touches this card fails or hangs for ever. A job over all cards starts and then waits for it.
 
     ## How it is detected
-    nvmlDeviceGetHandleByIndex and the questions after it, each card on its own with its own deadline.
+    nvmlDeviceGetHandleByIndex and the questions after it, each card on its own with its own deadline. A card that this
+    user may not open is no finding, nor is one whose handle failed or came late while CUDA counts as many cards as
+    NVML. Without persistence mode the first question starts the card, which takes seconds: then one that did not even
+    give its handle is unknown.
 
     ## What to do
     Look for an Xid (79: fallen off the bus) in the kernel log, drain the machine and restart it. A card that is lost
@@ -43,13 +47,37 @@ def gpu_lost(state: GpuState) -> Iterator[Finding]:
     https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceEnumvs.html
     https://docs.nvidia.com/deploy/xid-errors/
     """
-    for gpu in answering(state):
-        words = "; ".join(f"{name}: {text}" for name, text in gpu.unknown.items()) or "GPU is lost"
-        if gpu.lost or gpu.hung:
-            evidence = (of_card(gpu, "lost" if gpu.lost else "hung", "NVML says", words),)
-            title = f"{name_of(gpu)} {'is lost' if gpu.lost else 'does not answer'}"
-            confidence = Confidence.CERTAIN if gpu.lost else Confidence.LIKELY
-            yield Finding(title, "", evidence, (_restart(),), str(gpu.index), confidence=confidence)
+    cards = answering(state)
+    reached = driver is not None and driver.init_code == 0 and (driver.device_count or 0) >= len(cards)
+    kept_on = any(gpu.persistence for gpu in cards)
+    starting = [gpu for gpu in cards if gpu.starting and not kept_on]
+    for gpu in cards:
+        excused = gpu in starting or (reached and not gpu.lost and "handle" in gpu.unknown)
+        if (gpu.lost or gpu.hung or _closed_by_a_fault(gpu)) and not excused:
+            yield _lost(gpu)
+    if starting and not reached:
+        raise Unknown(
+            f"GPU {', '.join(str(gpu.index) for gpu in starting)} gave no handle in time: without persistence mode the"
+            " first question starts a card, which takes seconds. Ask again while a program holds the cards"
+        )
+
+
+def _closed_by_a_fault(gpu: Gpu) -> bool:
+    """Tell whether NVML refuses the card itself; without the right to open it, it is somebody else's and no fault."""
+    return "handle" in gpu.unknown and "Permission" not in gpu.unknown["handle"]
+
+
+def _lost(gpu: Gpu) -> Finding:
+    words = "; ".join(f"{name}: {text}" for name, text in gpu.unknown.items()) or "GPU is lost"
+    field = "lost" if gpu.lost else "hung" if gpu.hung else "unknown"
+    said = {"lost": "is lost", "hung": "does not answer", "unknown": f"cannot be opened: {gpu.unknown.get('handle')}"}
+    return Finding(
+        f"{name_of(gpu)} {said[field]}",
+        evidence=(of_card(gpu, field, "NVML says", words),),
+        fixes=(_restart(),),
+        subject=str(gpu.index),
+        confidence=Confidence.CERTAIN if gpu.lost else Confidence.LIKELY,
+    )
 
 
 @rule(severity=Severity.WARNING, group="GPUs")

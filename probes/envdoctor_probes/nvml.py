@@ -37,10 +37,15 @@ def gpu_state(context: Context) -> GpuState:
         if refused is not None:
             return refused
         values = _system(nv)
+        asked: List[Asked] = []
         gpus: List[Gpu] = []
         for index in range(values["count"] or 0):
             left = started + SECONDS - 1.0 - time.monotonic()
-            gpus.append(_one_gpu(nv, index, max(0.1, min(PER_CARD, SHARE * left))))
+            asked.append(Asked(nv, index))
+            gpus.append(asked[-1].gpu(max(0.1, min(PER_CARD, SHARE * left))))
+            context.so_far(GpuState(gpus=tuple(gpus), **values))
+        for each in (one for one in asked if gpus[one.card.index].starting):
+            gpus[each.card.index] = each.gpu(max(0.0, started + SECONDS - 1.5 - time.monotonic()))
             context.so_far(GpuState(gpus=tuple(gpus), **values))
     return GpuState(gpus=tuple(gpus), seconds=time.monotonic() - started, **values)
 
@@ -77,13 +82,19 @@ def _system(nv: Any) -> Dict[str, Any]:
     }
 
 
-def _one_gpu(nv: Any, index: int, seconds: float) -> Gpu:
-    """Ask one card in a thread that is left behind when the card does not answer in time."""
-    card = Card(index)
-    thread = threading.Thread(target=card.ask, args=(nv,), daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return card.gpu(seconds)
+class Asked:
+    """One card that is asked in a thread, which is left behind when the card does not answer in time."""
+
+    def __init__(self, nv: Any, index: int) -> None:
+        self.card = Card(index)
+        self._began = time.monotonic()
+        self._thread = threading.Thread(target=self.card.ask, args=(nv,), daemon=True)
+        self._thread.start()
+
+    def gpu(self, seconds: float) -> Gpu:
+        """Wait so long, and give what is known then."""
+        self._thread.join(seconds)
+        return self.card.gpu(time.monotonic() - self._began)
 
 
 def _text(value: Any) -> Optional[str]:
