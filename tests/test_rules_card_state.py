@@ -252,6 +252,14 @@ def test_card_that_is_hidden_may_be_busy(value: str, severity: Severity) -> None
         assert severity == check(rule, both, visible(value)).finding.severity
 
 
+def test_instances_of_others_take_nothing() -> None:
+    """Jobs in other instances of a divided card leave this one's memory alone."""
+    shared = replace(HEALTHY, index=1, mig_enabled=True, processes=(WORKER,), memory_free_mib=900)
+    assert Severity.INFO is check(gpu_in_use, state(HEALTHY, shared)).finding.severity
+    assert Status.PASSED is check(gpu_memory_low, state(HEALTHY, shared)).status
+    assert Status.NOT_APPLICABLE is check(gpu_memory_low, state(shared)).status
+
+
 def test_order_of_unlike_cards() -> None:
     """CUDA numbers unlike cards by speed unless it is told otherwise, so that which one is hidden is not sure."""
     used = replace(HEALTHY, index=1, name="NVIDIA L4", processes=(WORKER,))

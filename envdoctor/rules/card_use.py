@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from envdoctor.facts.host import Environment
 from envdoctor.facts.nvml import Gpu, GpuState
 from envdoctor.finding import Finding, Severity
-from envdoctor.rule import Rule, rule
+from envdoctor.rule import NotApplicable, Rule, rule
 from envdoctor.rules.nvml_cards import asked, hidden_cards, look_at, name_of, of_card, set_as_root
 
 
@@ -23,7 +23,8 @@ def gpu_in_use(state: GpuState, environment: Environment | None) -> Iterator[Fin
 
     ## How it is detected
     NVML's list of compute processes, without those that draw as well: a desktop's shell is no job. In a container the
-    list shows only what the container may see. A card that CUDA_VISIBLE_DEVICES hides from this program is info.
+    list shows only what the container may see. A card that CUDA_VISIBLE_DEVICES hides from this program is info, and
+    one that MIG divides: its instances have memory and multiprocessors of their own.
 
     ## What to do
     Wait for it, choose another card with CUDA_VISIBLE_DEVICES, or end the process if it is yours.
@@ -40,7 +41,7 @@ def gpu_in_use(state: GpuState, environment: Environment | None) -> Iterator[Fin
                 of_card(gpu, "memory_used_mib", f"memory used, MiB of {gpu.memory_total_mib}"),
             )
             fix = look_at("See whose they are", f"ps -o pid,user,etime,args -p {','.join(pids[:8])}")
-            severity = Severity.INFO if gpu.index in hidden else None
+            severity = Severity.INFO if gpu.index in hidden or gpu.mig_enabled else None
             yield Finding(f"{name_of(gpu)} is in use", "", evidence, (fix,), str(gpu.index), severity)
 
 
@@ -62,7 +63,7 @@ def gpu_memory_low(state: GpuState, environment: Environment | None) -> Iterator
 
     ## How it is detected
     nvmlDeviceGetMemoryInfo: free against total memory. A card that CUDA_VISIBLE_DEVICES hides from this program is
-    info.
+    info. In MIG mode each instance has memory of its own, and what all of them leave free is not judged.
 
     ## What to do
     Find what holds it. A process that ended a moment ago may still be giving its memory back: ask again.
@@ -71,7 +72,10 @@ def gpu_memory_low(state: GpuState, environment: Environment | None) -> Iterator
     https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
     """
     hidden = hidden_cards(state, environment)
-    for gpu in asked(state, "memory_free_mib"):
+    whole = [gpu for gpu in asked(state, "memory_free_mib") if not gpu.mig_enabled]
+    if not whole:
+        raise NotApplicable("in MIG mode each instance has memory of its own")
+    for gpu in whole:
         total, free = gpu.memory_total_mib or 0, gpu.memory_free_mib or 0
         if total and free < 0.2 * total:
             evidence = (of_card(gpu, "memory_free_mib", "free, MiB"), of_card(gpu, "memory_total_mib", "total, MiB"))
