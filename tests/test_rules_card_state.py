@@ -189,6 +189,40 @@ def test_links_that_are_alike_on_all_cards_are_left_alone(fabric: GpuFabric) -> 
     assert Status.PASSED == check(nvlink_down, fabric).status
 
 
+def linked(count: int, remote: str = "", *, active: bool = True) -> tuple[NvLink, ...]:
+    """Make the NVLinks of one card that lead to one place."""
+    return tuple(NvLink(number, active, remote=remote if active else None) for number in range(count))
+
+
+PAIR = (linked(4, "00000000:02:00.0"), linked(4, "00000000:01:00.0"))
+
+
+@pytest.mark.parametrize(
+    ("values", "status"),
+    [
+        ({"name": "NVIDIA GeForce RTX 3090"}, Status.PASSED),
+        ({"name": "NVIDIA GeForce RTX 3090", "switch": True}, Status.FIRED),
+        ({"name": "Tesla V100-SXM2-16GB"}, Status.FIRED),
+        ({"name": "NVIDIA A100-SXM4-80GB", "mig_enabled": True}, Status.PASSED),
+        ({"name": "NVIDIA H200", "switch": True}, Status.FIRED),
+    ],
+)
+def test_card_without_a_bridge_is_left_alone(values: dict[str, object], status: Status) -> None:
+    """Beside a pair that a bridge joins a third card has no link; where links are soldered or switched it should."""
+    more = dict(values)
+    pair = (linked(4, "00000000:c4:00.0"),) * 2 if more.pop("switch", False) else PAIR
+    names = [replace(HEALTHY, index=n, name=str(more["name"]), pci_address=f"00000000:0{n + 1}:00.0") for n in range(3)]
+    cards = state(*names[:2], replace(names[2], **more))  # type: ignore[arg-type]
+    assert status is check(nvlink_down, GpuFabric(nvlinks=(*pair, linked(4, active=False))), cards).status
+
+
+def test_links_of_another_model_are_another_number() -> None:
+    """A card is held against its own kind."""
+    cards = state(HEALTHY, replace(HEALTHY, index=1, name="NVIDIA RTX A6000"))
+    fabric = GpuFabric(nvlinks=(links(*(True,) * 18), links(True, True, False, False)))
+    assert Status.PASSED is check(nvlink_down, fabric, cards).status
+
+
 def log(*events: XidEvent) -> KernelLog:
     """Make a kernel log that could be read."""
     return KernelLog(readable=True, xids=events)

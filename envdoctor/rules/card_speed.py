@@ -10,6 +10,7 @@ from envdoctor.facts.nvml import Gpu, GpuFabric, GpuState
 from envdoctor.finding import Evidence, Finding, Severity, see
 from envdoctor.rule import NotApplicable, Rule, Unknown, rule
 from envdoctor.rules.nvml_cards import asked, look_at, name_of, of_card, set_as_root
+from envdoctor.rules.peers import WIRED_BY_NVLINK
 
 THERMAL = ("sw_thermal_slowdown", "hw_thermal_slowdown")
 BUSY_PERCENT = 10
@@ -223,18 +224,19 @@ def _below(gpu: Gpu) -> bool:
 
 
 @rule(severity=Severity.WARNING, group="fabric")
-def nvlink_down(fabric: GpuFabric) -> Iterator[Finding]:
+def nvlink_down(fabric: GpuFabric, state: GpuState | None) -> Iterator[Finding]:
     """Some NVLinks of a GPU are down while those of its neighbours are up.
 
     ## What it means
-    The card has fewer active links than the other cards of this machine.
+    The card has fewer active links than the other cards of its model in this machine.
 
     ## Why it matters
     All-reduce runs at the pace of the slowest card: one link of twelve down costs about eight percent.
 
     ## How it is detected
-    nvmlDeviceGetNvLinkState for each link, compared between cards. Links that are down on every card alike are not
-    wired on this machine, and no finding.
+    nvmlDeviceGetNvLinkState for each link, compared between cards of one model. Links that are down on every card alike
+    are not wired on this machine, and no finding. Nor is a card without any link beside a pair that a bridge joins: it
+    has no bridge. Cards in MIG mode, which may switch their links off, are left out.
 
     ## What to do
     Look at the link's errors, reset the card, and reseat the bridge where there is one. If it stays down, contact the
@@ -245,17 +247,28 @@ def nvlink_down(fabric: GpuFabric) -> Iterator[Finding]:
     """
     if not any(fabric.nvlinks):
         raise NotApplicable(fabric.unknown.get("nvlinks", "no NVLinks"))
+    cards = {gpu.index: gpu for gpu in (state.gpus if state else ())}
     active = [sum(bool(link.active) for link in links) for links in fabric.nvlinks]
     for index, links in enumerate(fabric.nvlinks):
+        own = cards.get(index, Gpu(index))
+        most = max(count for n, count in enumerate(active) if cards.get(n, Gpu(n)).name == own.name)
         down = [str(link.link) for link in links if link.active is False]
-        if down and active[index] < max(active):
+        if down and active[index] < most and not own.mig_enabled and not _without_bridge(own, active, fabric, cards):
             evidence = (
                 see(fabric, "nvlinks", f"GPU {index}: links that are down", ", ".join(down)),
                 see(fabric, "nvlinks", "active links by GPU", ", ".join(map(str, active))),
             )
             fix = look_at("Look at states and error counters", f"nvidia-smi nvlink -i {index} -s -e")
-            title = f"GPU {index} has {active[index]} of {max(active)} NVLinks up"
+            title = f"GPU {index} has {active[index]} of {most} NVLinks up"
             yield Finding(title, "", evidence, (fix,), str(index))
+
+
+def _without_bridge(own: Gpu, active: list[int], fabric: GpuFabric, cards: dict[int, Gpu]) -> bool:
+    """Tell whether a card has no link because the bridges, from card to card, are on others."""
+    places = {(gpu.pci_address or "").lower() for gpu in cards.values()} - {""}
+    remotes = {link.remote for links in fabric.nvlinks for link in links if link.active}
+    soldered = own.name is None or WIRED_BY_NVLINK.search(own.name)
+    return not active[own.index] and not soldered and remotes <= places
 
 
 @rule(severity=Severity.INFO, group="GPUs")
