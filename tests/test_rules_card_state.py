@@ -51,6 +51,7 @@ def sick(**values: object) -> GpuState:
     return state(HEALTHY, replace(HEALTHY, index=1, **values))  # type: ignore[arg-type]
 
 
+BUSY: dict[str, object] = {"utilization_percent": 100, "memory_clock_mhz": 9501, "memory_clock_max_mhz": 9751}
 WORKER = GpuProcess(4242, 30000, "compute", "python")
 FIRES: list[tuple[Rule, dict[str, object], Severity]] = [
     (gpu_lost, {"lost": True, "unknown": {"handle": "GPU is lost"}}, Severity.ERROR),
@@ -64,8 +65,8 @@ FIRES: list[tuple[Rule, dict[str, object], Severity]] = [
     (gpu_throttled_power, {"event_reasons": ("hw_power_brake_slowdown",)}, Severity.WARNING),
     (power_limit_lowered, {"power_limit_enforced_watts": 350.0}, Severity.WARNING),
     (clocks_locked_low, {"sm_clock_application_mhz": 1200}, Severity.WARNING),
-    (pcie_link_degraded, {"pcie_width": 8, "utilization_percent": 100}, Severity.WARNING),
-    (pcie_link_degraded, {"pcie_generation": 1, "utilization_percent": 100}, Severity.WARNING),
+    (pcie_link_degraded, {"pcie_width": 8, **BUSY}, Severity.WARNING),
+    (pcie_link_degraded, {"pcie_generation": 1, **BUSY}, Severity.WARNING),
     (persistence_mode_off, {"persistence": False}, Severity.INFO),
     (gpu_in_use, {"processes": (WORKER,)}, Severity.WARNING),
     (gpu_memory_low, {"memory_free_mib": 9000}, Severity.WARNING),
@@ -156,6 +157,12 @@ def test_card_that_cuda_counts_is_not_lost() -> None:
 def test_idle_link_is_not_called_degraded() -> None:
     """A link that is slow while the card idles is unknown: idle links slow down on purpose."""
     assert Status.UNKNOWN == check(pcie_link_degraded, sick(pcie_generation=1)).status
+
+
+def test_link_under_a_desktop_is_not_called_degraded() -> None:
+    """A desktop that draws keeps its card at a few percent of a low power state, and the link slow."""
+    drawing = {**BUSY, "utilization_percent": 14, "memory_clock_mhz": 405}
+    assert Status.UNKNOWN is check(pcie_link_degraded, sick(pcie_generation=1, **drawing)).status
 
 
 def test_old_retired_errors_alone_are_no_finding() -> None:

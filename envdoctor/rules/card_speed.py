@@ -14,6 +14,7 @@ from envdoctor.rules.peers import WIRED_BY_NVLINK
 
 THERMAL = ("sw_thermal_slowdown", "hw_thermal_slowdown")
 BUSY_PERCENT = 10
+FULL_SPEED = 0.75  # of the memory's clock: GeForce cards compute at nine tenths of it
 MOBILE = re.compile(r"\b(laptop gpu|mobile|with max-q design)\b", re.IGNORECASE)
 
 
@@ -167,8 +168,9 @@ def pcie_link_degraded(
     Copies between host and card are slower in proportion.
 
     ## How it is detected
-    NVML's current against maximum link width and generation, judged only while the card is busy: an idle link is
-    slowed down on purpose to save power. "envdoctor bench --suite copies" reads it while it copies.
+    NVML's current against maximum link width and generation, judged only while the card is busy and its memory runs
+    at speed: an idle link is slowed down on purpose to save power, and stays so under the small load of a desktop.
+    "envdoctor bench --suite copies" reads it while it copies.
 
     ## What to do
     Reseat the card or its riser, look at the slot's wiring and at PCIe errors in the kernel log.
@@ -180,13 +182,20 @@ def pcie_link_degraded(
     slow = [
         gpu for gpu in asked(state, "pcie_width") if _below(gpu) and (copying is None or gpu.index != copying.index)
     ]
-    busy = [gpu for gpu in slow if (gpu.utilization_percent or 0) >= BUSY_PERCENT]
+    busy = [gpu for gpu in slow if _at_work(gpu)]
     if copying is not None and clocks is not None and _below(copying):
         yield _narrow(copying, see(clocks, "gpus", "the link was read", "while copying over it"))
     for gpu in busy:
         yield _narrow(gpu, of_card(gpu, "utilization_percent", "the card is busy, %"))
     if slow and not busy and copying is None:
         raise Unknown("the links are below their maximum, as idle links are: ask again while the GPUs are busy")
+
+
+def _at_work(gpu: Gpu) -> bool:
+    """Tell whether a card works and has left the power states in which it slows memory and link down together."""
+    now, best = gpu.memory_clock_mhz, gpu.memory_clock_max_mhz
+    at_speed = now is None or best is None or now >= FULL_SPEED * best
+    return at_speed and (gpu.utilization_percent or 0) >= BUSY_PERCENT
 
 
 def _narrow(gpu: Gpu, at_work: Evidence) -> Finding:
