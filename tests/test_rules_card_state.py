@@ -55,6 +55,9 @@ BUSY: dict[str, object] = {"utilization_percent": 100, "memory_clock_mhz": 9501,
 WORKER = GpuProcess(4242, 30000, "compute", "python")
 FIRES: list[tuple[Rule, dict[str, object], Severity]] = [
     (gpu_lost, {"lost": True, "unknown": {"handle": "GPU is lost"}}, Severity.ERROR),
+    (gpu_lost, {"recovery_action": "gpu-reset"}, Severity.ERROR),
+    (gpu_lost, {"recovery_action": "node-reboot"}, Severity.ERROR),
+    (gpu_lost, {"recovery_action": "reboot"}, Severity.ERROR),
     (gpu_lost, {"hung": True, "unknown": {"temperature_celsius": "no answer within 2.5 s"}}, Severity.ERROR),
     (ecc_uncorrectable, {"ecc_uncorrected_volatile": 2, "ecc_uncorrected_aggregate": 7}, Severity.ERROR),
     (row_remap_pending, {"remap_pending": True}, Severity.WARNING),
@@ -134,6 +137,12 @@ def test_card_of_somebody_else_is_not_lost() -> None:
 
 
 LATE = Gpu(index=1, hung=True, unknown={"handle": "no answer within 2.5 s"})
+
+
+@pytest.mark.parametrize("action", ["none", "drain-p2p", "drain-and-reset", None])
+def test_card_that_still_works_is_not_lost(action: str | None) -> None:
+    """A card that shall be drained first is in use and works."""
+    assert Status.PASSED is check(gpu_lost, sick(recovery_action=action)).status
 
 
 def test_card_that_is_only_started_by_the_question_is_not_lost() -> None:

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from envdoctor.facts.driver import CudaDriver, KernelModule
 from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.nvml import Gpu, GpuState, KernelLog, XidEvent
-from envdoctor.finding import Command, Confidence, Finding, Fix, Safety, Severity, see
+from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.knowledge.xid import xids
 from envdoctor.rule import Rule, Unknown, rule
 from envdoctor.rules.nvml_cards import answering, asked, drain_and_reset, look_at, name_of, of_card
 from envdoctor.rules.presence import need_gpu
 
 DAY_SECONDS = 86_400
+RESETS = frozenset({"gpu-reset", "reset"})  # as NVML numbers it, and as nvidia-smi -q writes it
+UNUSABLE = RESETS | {"bus-reset", "node-reboot", "system-reboot", "reboot"}  # a card to be drained still works
 
 
 def _restart() -> Fix:
@@ -28,16 +30,17 @@ def gpu_lost(state: GpuState, driver: CudaDriver | None) -> Iterator[Finding]:
 
     ## What it means
     NVML says "GPU is lost" for this card, refuses its handle with another fault ("Unknown Error", "GPU requires
-    restart", "Insufficient External Power"), or gave no answer in time. The other cards were asked too.
+    restart", "Insufficient External Power"), says that it must be reset before it can be used again, or gave no answer
+    in time. The other cards were asked too.
 
     ## Why it matters
     A job that touches this card fails or hangs for ever. A job over all cards starts and then waits for it.
 
     ## How it is detected
-    nvmlDeviceGetHandleByIndex and the questions after it, each card on its own with its own deadline. A card that this
-    user may not open is no finding, nor is one whose handle failed or came late while CUDA counts as many cards as
-    NVML. Without persistence mode the first question starts the card, which takes seconds: then one that did not even
-    give its handle is unknown.
+    nvmlDeviceGetHandleByIndex and the questions after it, NVML's recovery action among them; each card on its own with
+    its own deadline. A card that this user may not open is no finding, nor is one whose handle failed or came late
+    while CUDA counts as many cards as NVML. Without persistence mode the first question starts the card, which takes
+    seconds: then one that did not even give its handle is unknown.
 
     ## What to do
     Look for an Xid (79: fallen off the bus) in the kernel log, drain the machine and restart it. A card that is lost
@@ -53,7 +56,7 @@ def gpu_lost(state: GpuState, driver: CudaDriver | None) -> Iterator[Finding]:
     starting = [gpu for gpu in cards if gpu.starting and not kept_on]
     for gpu in cards:
         excused = gpu in starting or (reached and not gpu.lost and "handle" in gpu.unknown)
-        if (gpu.lost or gpu.hung or _closed_by_a_fault(gpu)) and not excused:
+        if (gpu.lost or gpu.hung or _closed_by_a_fault(gpu) or gpu.recovery_action in UNUSABLE) and not excused:
             yield _lost(gpu)
     if starting and not reached:
         raise Unknown(
@@ -68,16 +71,27 @@ def _closed_by_a_fault(gpu: Gpu) -> bool:
 
 
 def _lost(gpu: Gpu) -> Finding:
-    words = "; ".join(f"{name}: {text}" for name, text in gpu.unknown.items()) or "GPU is lost"
-    field = "lost" if gpu.lost else "hung" if gpu.hung else "unknown"
-    said = {"lost": "is lost", "hung": "does not answer", "unknown": f"cannot be opened: {gpu.unknown.get('handle')}"}
+    said, shown, fix = _how_lost(gpu)
     return Finding(
-        f"{name_of(gpu)} {said[field]}",
-        evidence=(of_card(gpu, field, "NVML says", words),),
-        fixes=(_restart(),),
+        f"{name_of(gpu)} {said}",
+        evidence=(shown,),
+        fixes=(fix,),
         subject=str(gpu.index),
         confidence=Confidence.CERTAIN if gpu.lost else Confidence.LIKELY,
     )
+
+
+def _how_lost(gpu: Gpu) -> tuple[str, Evidence, Fix]:
+    words = "; ".join(f"{name}: {text}" for name, text in gpu.unknown.items()) or "GPU is lost"
+    if gpu.lost or gpu.hung:
+        said, field = ("is lost", "lost") if gpu.lost else ("does not answer", "hung")
+        return said, of_card(gpu, field, "NVML says", words), _restart()
+    if _closed_by_a_fault(gpu):
+        return f"cannot be opened: {gpu.unknown['handle']}", of_card(gpu, "unknown", "NVML says", words), _restart()
+    action = gpu.recovery_action or ""
+    said = f"had a fault and cannot be used before a {action.replace('gpu-', '').replace('-', ' ')}"
+    fix = drain_and_reset(gpu) if action in RESETS else _restart()
+    return said, of_card(gpu, "recovery_action", "NVML's recovery action"), fix
 
 
 @rule(severity=Severity.WARNING, group="GPUs")
