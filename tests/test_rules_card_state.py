@@ -66,6 +66,7 @@ FIRES: list[tuple[Rule, dict[str, object], Severity]] = [
     (gpu_throttled_thermal, {"event_reasons": ("hw_thermal_slowdown",)}, Severity.WARNING),
     (gpu_throttled_power, {"event_reasons": ("sw_power_cap",)}, Severity.INFO),
     (gpu_throttled_power, {"event_reasons": ("hw_power_brake_slowdown",)}, Severity.WARNING),
+    (gpu_throttled_power, {"event_reasons": ("hw_slowdown",), **BUSY}, Severity.WARNING),
     (power_limit_lowered, {"power_limit_enforced_watts": 350.0}, Severity.WARNING),
     (clocks_locked_low, {"sm_clock_application_mhz": 1200}, Severity.WARNING),
     (pcie_link_degraded, {"pcie_width": 8, **BUSY}, Severity.WARNING),
@@ -183,6 +184,13 @@ def test_desktop_on_the_card_is_not_in_use() -> None:
     """A graphics process alone does not make a card taken."""
     desktop = GpuProcess(1, 200, "graphics", "Xorg")
     assert Status.PASSED == check(gpu_in_use, sick(processes=(desktop,))).status
+
+
+@pytest.mark.parametrize("values", [{"event_reasons": ("hw_slowdown", "hw_thermal_slowdown"), **BUSY},
+                                    {"event_reasons": ("hw_slowdown",)}])  # fmt: skip
+def test_hardware_slowdown_that_is_heat_or_a_change_of_clocks(values: dict[str, object]) -> None:
+    """With heat named beside it, or on an idle card whose clocks change, it is no matter of power."""
+    assert Status.PASSED is check(gpu_throttled_power, sick(**values)).status
 
 
 def links(*active: bool) -> tuple[NvLink, ...]:

@@ -62,10 +62,12 @@ def gpu_throttled_power(state: GpuState) -> Iterator[Finding]:
     Under a heavy matrix product a cap at the normal limit is normal. A power brake is not.
 
     ## How it is detected
-    Clock event reasons of NVML: software power cap (info), hardware power brake (warning).
+    Clock event reasons of NVML: software power cap (info), hardware power brake (warning), and a hardware slowdown for
+    which NVML names no reason while the card is busy (warning): mostly too much power at once, or a missing cable.
 
     ## What to do
-    For a power brake, look at the power supply and at what the rack's management asks for.
+    For a power brake, look at the power supply and at what the rack's management asks for. For a hardware slowdown look
+    at the card's power cables too.
 
     ## Sources
     https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html
@@ -73,16 +75,25 @@ def gpu_throttled_power(state: GpuState) -> Iterator[Finding]:
     for gpu in asked(state, "event_reasons"):
         reasons = gpu.event_reasons or ()
         brake = "hw_power_brake_slowdown" in reasons
-        if brake or "sw_power_cap" in reasons:
+        slowed = not brake and _slowed_by_hardware(gpu)
+        if brake or slowed or "sw_power_cap" in reasons:
             evidence = (
                 of_card(gpu, "event_reasons", "clocks held down by", ", ".join(reasons)),
                 of_card(gpu, "power_watts", "power, W"),
                 of_card(gpu, "power_limit_enforced_watts", "limit in force, W"),
             )
-            severity = Severity.WARNING if brake else Severity.INFO
+            severity = Severity.WARNING if brake or slowed else Severity.INFO
             fix = look_at("Watch power and limits", f"nvidia-smi -q -i {gpu.index} -d POWER,PERFORMANCE")
-            title = f"{name_of(gpu)} is held back by {'a hardware power brake' if brake else 'its power limit'}"
+            by = "a hardware power brake" if brake else "a hardware slowdown" if slowed else "its power limit"
+            title = f"{name_of(gpu)} is held back by {by}"
             yield Finding(title, "", evidence, (fix,), str(gpu.index), severity)
+
+
+def _slowed_by_hardware(gpu: Gpu) -> bool:
+    """Tell whether the bare bit of a hardware slowdown is set under load; an idle card sets it as its clocks change."""
+    reasons = gpu.event_reasons or ()
+    busy = (gpu.utilization_percent or 0) >= BUSY_PERCENT
+    return busy and "hw_slowdown" in reasons and not set(THERMAL) & set(reasons)
 
 
 @rule(severity=Severity.WARNING, group="GPUs")
