@@ -169,6 +169,13 @@ def test_idle_link_is_not_called_degraded() -> None:
     assert Status.UNKNOWN == check(pcie_link_degraded, sick(pcie_generation=1)).status
 
 
+def test_board_without_spare_rows_is_not_applicable() -> None:
+    """A GeForce card has neither spare rows nor retired pages: its "Not Supported" is an answer."""
+    words = dict.fromkeys(("remap_pending", "retired_pages_pending"), "Not Supported")
+    board = replace(HEALTHY, remap_pending=None, retired_pages_pending=None, unknown=words)
+    assert Status.NOT_APPLICABLE is check(row_remap_pending, state(board)).status
+
+
 def test_link_under_a_desktop_is_not_called_degraded() -> None:
     """A desktop that draws keeps its card at a few percent of a low power state, and the link slow."""
     drawing = {**BUSY, "utilization_percent": 14, "memory_clock_mhz": 405}

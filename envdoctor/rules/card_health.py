@@ -187,7 +187,7 @@ def row_remap_pending(state: GpuState) -> Iterator[Finding]:
     """
     cards = answering(state)
     if all(gpu.remap_pending is None and gpu.retired_pages_pending is None for gpu in cards):
-        raise Unknown(next((g.unknown["remap_pending"] for g in cards if "remap_pending" in g.unknown), "not answered"))
+        asked(state, "remap_pending")
     for gpu in cards:
         field = "remap_pending" if gpu.remap_pending else "retired_pages_pending"
         if getattr(gpu, field):
