@@ -305,7 +305,8 @@ def persistence_mode_off(state: GpuState) -> Iterator[Finding]:
     nvmlDeviceGetPersistenceMode.
 
     ## What to do
-    On a server, run NVIDIA's persistence daemon.
+    On a server, run NVIDIA's persistence daemon. Ubuntu runs it with --no-persistence-mode: to have the mode on at each
+    boot, take that option out of the service (systemctl edit --full nvidia-persistenced).
 
     ## Sources
     https://docs.nvidia.com/deploy/driver-persistence/
@@ -313,8 +314,9 @@ def persistence_mode_off(state: GpuState) -> Iterator[Finding]:
     off = [gpu for gpu in asked(state, "persistence") if gpu.persistence is False]
     if off:
         numbers = ", ".join(str(gpu.index) for gpu in off)
-        command = "sudo systemctl enable --now nvidia-persistenced"
-        fix = set_as_root("Start the persistence daemon", command, "a system service")
+        command = "sudo systemctl enable --now nvidia-persistenced && sudo nvidia-smi -pm 1"
+        changes = "a system service; the mode of all cards until the next restart"
+        fix = set_as_root("Start the persistence daemon and switch the mode on", command, changes)
         evidence = (of_card(off[0], "persistence", "persistence mode off on GPUs", numbers),)
         yield Finding("Persistence mode is off: the first CUDA call of a program is slow", "", evidence, (fix,))
 
