@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +130,23 @@ def test_eight_hung_cards_are_eight_answers(machine: MakeMachine) -> None:
     found = machine("h100x8", "nvmlDeviceGetUUID = hang").ask("device-nodes", "gpu-state")
     assert [(index, True, H100.name) for index in range(8)] == [(g.index, g.hung, g.name) for g in state(found).gpus]
     assert {f"gpu-lost@{index}" for index in range(8)} == keys(found)
+
+
+def test_program_that_asks_is_known_among_the_processes(machine: MakeMachine) -> None:
+    """Whoever started the probe, and the ranks of its job, are its own; another's program is not."""
+    job = {"RANK": "1", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
+    with contextlib.ExitStack() as running:
+        rank, other = (
+            running.enter_context(subprocess.Popen(["sleep", "60"], env={**os.environ, **job, "MASTER_PORT": port}))
+            for port in ("29500", "29501")
+        )
+        for each in (rank, other):
+            running.callback(each.kill)
+        pids = (os.getpid(), rank.pid, other.pid)
+        asked = machine("h100x8", settings="[gpu 0]\nprocs = " + ",".join(f"{pid}:900" for pid in pids))
+        found = replace(asked, environ={**job, "RANK": "0"}).ask("device-nodes", "gpu-state")
+    assert [True, True, False] == [each.own for each in state(found).gpus[0].processes]
+    assert {"gpu-in-use@0"} == keys(found)
 
 
 def test_cards_that_start_slowly_are_waited_for(machine: MakeMachine) -> None:

@@ -325,6 +325,31 @@ def test_instances_of_others_take_nothing() -> None:
     assert Status.NOT_APPLICABLE is check(gpu_memory_low, state(shared)).status
 
 
+def test_own_processes_are_no_strangers() -> None:
+    """A program that looks around after it has taken its card is not told that the card is taken."""
+    own = replace(WORKER, memory_mib=70_000, own=True)
+    card = replace(HEALTHY, compute_mode="exclusive-process", memory_free_mib=10_000, processes=(own,))
+    assert Status.PASSED is check(gpu_in_use, state(card)).status
+    assert Status.PASSED is check(gpu_memory_low, state(card)).status
+    assert Severity.INFO is check(exclusive_compute_mode, state(card)).finding.severity
+    beside = state(replace(card, processes=(replace(own, memory_mib=2_000), replace(WORKER, pid=4343))))
+    assert "4343" == check(gpu_in_use, beside).finding.evidence[0].value
+    assert Severity.WARNING is check(gpu_memory_low, beside).finding.severity
+    assert Severity.ERROR is check(exclusive_compute_mode, beside).finding.severity
+
+
+@pytest.mark.parametrize("name", ["nvidia-cuda-mps-server", "/usr/bin/nvidia-cuda-mps-server"])
+def test_card_that_mps_shares_out_is_free(name: str) -> None:
+    """MPS holds the one context of exclusive mode for all its clients: that is how it is set up."""
+    server = GpuProcess(991, 30, "compute", name)
+    card = replace(HEALTHY, compute_mode="exclusive-process", processes=(server,))
+    assert Status.PASSED is check(gpu_in_use, state(card)).status
+    assert Severity.INFO is check(exclusive_compute_mode, state(card)).finding.severity
+    working = state(replace(card, processes=(server, WORKER)))
+    assert "4242" == check(gpu_in_use, working).finding.evidence[0].value
+    assert Severity.INFO is check(exclusive_compute_mode, working).finding.severity
+
+
 def test_order_of_unlike_cards() -> None:
     """CUDA numbers unlike cards by speed unless it is told otherwise, so that which one is hidden is not sure."""
     used = replace(HEALTHY, index=1, name="NVIDIA L4", processes=(WORKER,))

@@ -29,7 +29,8 @@ class GpuProcess:
     pid: int = 0
     memory_mib: Optional[int] = None
     kind: str = "compute"  # compute or graphics
-    name: Optional[str] = None
+    name: Optional[str] = None  # read of NVIDIA's own service for sharing a card alone (MPS)
+    own: bool = False  # of the program that asks, of its job, or of the job that was asked about
 
 
 @dataclass(frozen=True)

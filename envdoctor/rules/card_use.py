@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from envdoctor.facts.host import Environment
-from envdoctor.facts.nvml import Gpu, GpuState
+from envdoctor.facts.nvml import Gpu, GpuProcess, GpuState
 from envdoctor.finding import Finding, Severity
 from envdoctor.rule import NotApplicable, Rule, rule
 from envdoctor.rules.nvml_cards import asked, hidden_cards, look_at, name_of, of_card, set_as_root
@@ -22,9 +22,10 @@ def gpu_in_use(state: GpuState, environment: Environment | None) -> Iterator[Fin
     Memory is shared with it, and every measurement on this card is of both.
 
     ## How it is detected
-    NVML's list of compute processes, without those that draw as well: a desktop's shell is no job. In a container the
-    list shows only what the container may see. A card that CUDA_VISIBLE_DEVICES hides from this program is info, and
-    one that MIG divides: its instances have memory and multiprocessors of their own.
+    NVML's list of compute processes, without those that draw as well: a desktop's shell is no job. Left out are this
+    program itself, the other ranks of its job, a job that was asked about (--pid) and the server of MPS. In a
+    container the list shows only what the container may see. A card that CUDA_VISIBLE_DEVICES hides from this program
+    is info, and one that MIG divides: its instances have memory and multiprocessors of their own.
 
     ## What to do
     Wait for it, choose another card with CUDA_VISIBLE_DEVICES, or end the process if it is yours.
@@ -46,9 +47,18 @@ def gpu_in_use(state: GpuState, environment: Environment | None) -> Iterator[Fin
 
 
 def _computing(gpu: Gpu) -> tuple[int, ...]:
-    """Give the processes that only compute on a card; what also draws, as desktops do, is in both of NVML's lists."""
+    """Give others' processes that only compute on a card; what also draws, as desktops do, is in both lists of NVML."""
     drawing = {each.pid for each in gpu.processes if each.kind != "compute"}
-    return tuple(each.pid for each in gpu.processes if each.kind == "compute" and each.pid not in drawing)
+    return tuple(each.pid for each in _foreign(gpu) if each.pid not in drawing)
+
+
+def _foreign(gpu: Gpu) -> tuple[GpuProcess, ...]:
+    return tuple(each for each in gpu.processes if each.kind == "compute" and not (each.own or _serves(each)))
+
+
+def _serves(process: GpuProcess) -> bool:
+    """Tell whether it is the server of MPS, through which many processes use one card, in exclusive mode too."""
+    return (process.name or "").rpartition("/")[2].startswith("nvidia-cuda-mps")
 
 
 @rule(severity=Severity.WARNING, group="GPUs", explained_by=("gpu-in-use",))
@@ -62,8 +72,9 @@ def gpu_memory_low(state: GpuState, environment: Environment | None) -> Iterator
     The training ends with "CUDA out of memory", whatever its batch size in other places.
 
     ## How it is detected
-    nvmlDeviceGetMemoryInfo: free against total memory. A card that CUDA_VISIBLE_DEVICES hides from this program is
-    info. In MIG mode each instance has memory of its own, and what all of them leave free is not judged.
+    nvmlDeviceGetMemoryInfo: free against total memory; what this program and its job hold counts as free. A card that
+    CUDA_VISIBLE_DEVICES hides from this program is info. In MIG mode each instance has memory of its own, and what all
+    of them leave free is not judged.
 
     ## What to do
     Find what holds it. A process that ended a moment ago may still be giving its memory back: ask again.
@@ -77,7 +88,8 @@ def gpu_memory_low(state: GpuState, environment: Environment | None) -> Iterator
         raise NotApplicable("in MIG mode each instance has memory of its own")
     for gpu in whole:
         total, free = gpu.memory_total_mib or 0, gpu.memory_free_mib or 0
-        if total and free < 0.2 * total:
+        ours = [each.memory_mib for each in gpu.processes if each.own]
+        if total and None not in ours and free + sum(filter(None, ours)) < 0.2 * total:
             evidence = (of_card(gpu, "memory_free_mib", "free, MiB"), of_card(gpu, "memory_total_mib", "total, MiB"))
             command = f"nvidia-smi -i {gpu.index} --query-compute-apps=pid,name,used_memory --format=csv"
             fix = look_at("See what holds it", command)
@@ -98,7 +110,7 @@ def exclusive_compute_mode(state: GpuState, environment: Environment | None) -> 
 
     ## How it is detected
     nvmlDeviceGetComputeMode, and NVML's list of compute processes: taken is an error, free is info. So is a card that
-    CUDA_VISIBLE_DEVICES hides from this program.
+    CUDA_VISIBLE_DEVICES hides from this program, that this program or its job holds, or that MPS shares out.
 
     ## What to do
     Wait for the other process, or put the mode back to default if nobody meant it.
@@ -108,7 +120,7 @@ def exclusive_compute_mode(state: GpuState, environment: Environment | None) -> 
     """
     hidden = hidden_cards(state, environment)
     for gpu in asked(state, "compute_mode"):
-        holders = sum(each.kind == "compute" for each in gpu.processes)
+        holders = 0 if any(map(_serves, gpu.processes)) else len(_foreign(gpu))
         if gpu.compute_mode != "default":
             closed = gpu.index not in hidden and (gpu.compute_mode == "prohibited" or holders)
             yield _one_process_only(gpu, holders, Severity.ERROR if closed else Severity.INFO)

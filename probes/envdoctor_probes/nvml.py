@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from dataclasses import replace
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from envdoctor.facts.nvml import Gpu, GpuState
+from envdoctor.facts.nvml import Gpu, GpuProcess, GpuState
 from envdoctor.probe import Context, NotThere, probe
 from envdoctor_probes.devices import require_driver
 from envdoctor_probes.nvml_questions import Card, words
+from envdoctor_probes.own_processes import own_processes
+from envdoctor_probes.tree import Tree
 
 __all__ = ["gpu_state", "open_nvml"]
 
+_MPS = "nvidia-cuda-mps"  # the kernel keeps 15 characters of nvidia-cuda-mps-server
 SECONDS = 13.0
 PER_CARD, SHARE = 2.5, 0.3  # a card that hangs costs this long, and never more than this share of what is left
 
@@ -38,10 +42,11 @@ def gpu_state(context: Context) -> GpuState:
             return refused
         values = _system(nv)
         asked: List[Asked] = []
+        named = _naming(context)
         gpus: List[Gpu] = []
         for index in range(values["count"] or 0):
             left = started + SECONDS - 1.0 - time.monotonic()
-            asked.append(Asked(nv, index))
+            asked.append(Asked(nv, index, named))
             gpus.append(asked[-1].gpu(max(0.1, min(PER_CARD, SHARE * left))))
             context.so_far(GpuState(gpus=tuple(gpus), **values))
         for each in (one for one in asked if gpus[one.card.index].starting):
@@ -85,8 +90,9 @@ def _system(nv: Any) -> Dict[str, Any]:
 class Asked:
     """One card that is asked in a thread, which is left behind when the card does not answer in time."""
 
-    def __init__(self, nv: Any, index: int) -> None:
+    def __init__(self, nv: Any, index: int, named: Callable[[GpuProcess], GpuProcess]) -> None:
         self.card = Card(index)
+        self._named = named
         self._began = time.monotonic()
         self._thread = threading.Thread(target=self.card.ask, args=(nv,), daemon=True)
         self._thread.start()
@@ -94,7 +100,19 @@ class Asked:
     def gpu(self, seconds: float) -> Gpu:
         """Wait so long, and give what is known then."""
         self._thread.join(seconds)
-        return self.card.gpu(time.monotonic() - self._began)
+        gpu = self.card.gpu(time.monotonic() - self._began)
+        return replace(gpu, processes=tuple(map(self._named, gpu.processes)))
+
+
+def _naming(context: Context) -> Callable[[GpuProcess], GpuProcess]:
+    """Give what adds to a process whether it is our own, or NVIDIA's service that lets several share a card."""
+    is_own, tree = own_processes(context), Tree(context.roots)
+
+    def named(process: GpuProcess) -> GpuProcess:
+        serves = tree.text_or(f"/proc/{process.pid}/comm").strip() == _MPS
+        return replace(process, own=is_own(process.pid), name=_MPS + "-server" if serves else process.name)
+
+    return named
 
 
 def _text(value: Any) -> Optional[str]:
