@@ -170,6 +170,19 @@ def test_closed_nodes_name_the_group() -> None:
     assert "mode 0660, owner 0, group 44" == finding.evidence[0].value
 
 
+def test_closed_memory_node_of_a_jetson() -> None:
+    """A user outside the group video gets no memory of the GPU; nodes that are root's on purpose do not count."""
+    closed = DeviceNode("/dev/nvmap", True, "0660", 0, 44, 10, 61, readable=False, writable=False)
+    nodes = DeviceNodes(tegra=(replace(closed, path="/dev/nvhost-dbg-gpu", mode="0600", gid=0), closed))
+    finding = check(device_nodes_no_permission, nodes, replace(UBUNTU, jetson=True)).finding
+    assert ["/dev/nvmap"] == [each.label for each in finding.evidence]
+    assert "getent group 44" in finding.fixes[0].commands[0].shell
+    inside = check(device_nodes_no_permission, nodes, replace(UBUNTU, jetson=True, container="docker")).finding
+    assert "docker run --group-add 44 IMAGE" == inside.fixes[0].commands[0].shell
+    opened = DeviceNodes(tegra=(replace(closed, readable=True, writable=True), nodes.tegra[0]))
+    assert Status.PASSED == check(device_nodes_no_permission, opened, replace(UBUNTU, jetson=True)).status
+
+
 def test_one_closed_gpu_among_several_is_a_batch_systems_choice() -> None:
     """One GPU closed and another open is how batch systems share a machine."""
     nodes = replace(NODES, gpus=(node("/dev/nvidia0"), node("/dev/nvidia1", open_to_us=False)))

@@ -10,6 +10,7 @@ from envdoctor.facts.host import Host
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.remedy import container as container_ways
 from envdoctor.remedy import driver as ways
+from envdoctor.remedy.variables import start_anew
 from envdoctor.rule import NotApplicable, Unknown, rule
 from envdoctor.rules.presence import NO_DEVICE, has_gpu, in_container, need_native_driver, own_gpus, seen_working
 
@@ -212,11 +213,12 @@ def device_nodes_no_permission(nodes: DeviceNodes, host: Host | None) -> Iterato
     """The NVIDIA device nodes are here, but this user may not open them.
 
     ## What it means
-    CUDA opens /dev/nvidiactl, /dev/nvidia0 and so on, and /dev/nvidia-uvm for reading and writing. Their owner, group
-    or mode refuses that to this user.
+    CUDA opens /dev/nvidiactl, /dev/nvidia0 and so on, and /dev/nvidia-uvm for reading and writing; on Jetson
+    /dev/nvmap, which belongs to the group video. Their owner, group or mode refuses that to this user.
 
     ## Why it matters
-    CUDA finds no device, and nvidia-smi says "Insufficient Permissions".
+    CUDA finds no device, and nvidia-smi says "Insufficient Permissions", or Jetson's libraries "NvRmMemInitNvmap failed
+    with Permission denied".
 
     ## How it is detected
     access(2) on each node that exists, for reading and for writing. Nothing is opened. With several GPUs it fires when
@@ -229,7 +231,7 @@ def device_nodes_no_permission(nodes: DeviceNodes, host: Host | None) -> Iterato
     ## Sources
     https://download.nvidia.com/XFree86/Linux-x86_64/535.183.01/README/faq.html
     """
-    there = [each for each in (nodes.nvidiactl, nodes.uvm, *nodes.gpus, nodes.dxg) if each.exists]
+    there = [each for each in (nodes.nvidiactl, nodes.uvm, *nodes.gpus, nodes.dxg, *_nvmap(nodes)) if each.exists]
     if not there:
         raise NotApplicable("no NVIDIA device nodes")
     refused = _refused(nodes)
@@ -243,8 +245,13 @@ def device_nodes_no_permission(nodes: DeviceNodes, host: Host | None) -> Iterato
     )
 
 
+def _nvmap(nodes: DeviceNodes) -> tuple[DeviceNode, ...]:
+    """Give Jetson's node for memory, which CUDA opens first; some of its neighbours are root's on purpose."""
+    return tuple(each for each in nodes.tegra if each.path == "/dev/nvmap")
+
+
 def _refused(nodes: DeviceNodes) -> tuple[DeviceNode, ...]:
-    shared = tuple(each for each in (nodes.nvidiactl, nodes.uvm, nodes.dxg) if _closed(each))
+    shared = tuple(each for each in (nodes.nvidiactl, nodes.uvm, nodes.dxg, *_nvmap(nodes)) if _closed(each))
     cards = tuple(each for each in nodes.gpus if _closed(each))
     all_closed = cards and not any(each.exists and not _closed(each) for each in nodes.gpus)
     return (*shared, *(cards if all_closed else ()))
@@ -255,7 +262,7 @@ def _closed(node: DeviceNode) -> bool:
 
 
 def _field(node: DeviceNode) -> str:
-    named = {"/dev/nvidiactl": "nvidiactl", "/dev/nvidia-uvm": "uvm", "/dev/dxg": "dxg"}
+    named = {"/dev/nvidiactl": "nvidiactl", "/dev/nvidia-uvm": "uvm", "/dev/dxg": "dxg", "/dev/nvmap": "tegra"}
     return named.get(node.path, "gpus")
 
 
@@ -264,6 +271,10 @@ def _rights(node: DeviceNode) -> str:
 
 
 def _join(gid: int | None, host: Host | None) -> Fix:
+    if gid is not None and host and host.jetson and in_container(host):
+        return start_anew(
+            "Start the container with the group that owns the nodes", f"docker run --group-add {gid} IMAGE"
+        )
     if gid is None or in_container(host):
         command = "sudo chmod 0666 /dev/nvidiactl /dev/nvidia-uvm /dev/nvidia[0-9]*"
         return Fix(
