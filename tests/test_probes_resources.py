@@ -16,7 +16,14 @@ from envdoctor_probes.cgroups import (
     parse_memory,
     parse_mounts,
 )
-from envdoctor_probes.resources import parse_cpu_list, parse_cpu_model, parse_limits, parse_meminfo, resources
+from envdoctor_probes.resources import (
+    parse_cpu_list,
+    parse_cpu_model,
+    parse_limits,
+    parse_may_lock,
+    parse_meminfo,
+    resources,
+)
 
 from envdoctor.facts.host import Resources
 from envdoctor.probe import Context
@@ -146,6 +153,21 @@ def test_meminfo_is_in_mib() -> None:
     assert {"MemTotal": 1000, "SwapTotal": 0} == parse_meminfo(
         "MemTotal:     1024000 kB\nSwapTotal:  0 kB\nHugePages_Total:   0\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "whole", "expected"),
+    [
+        ("CapPrm:\t0\nCapEff:\t00000000a80465fb\n", True, True),
+        ("CapEff:\t00000000a80425fb\n", True, False),
+        ("CapEff:\t000001ffffffffff\n", True, True),
+        ("CapEff:\t000001ffffffffff\n", False, False),
+        ("Name:\tpython\n", True, None),
+    ],
+)
+def test_right_to_lock_memory(status: str, whole: bool, expected: bool | None) -> None:
+    """Docker's set with IPC_LOCK and without it, root's whole set, and the same inside a user namespace."""
+    assert expected is parse_may_lock(status, whole=whole)
 
 
 def test_limits_table_is_parsed() -> None:

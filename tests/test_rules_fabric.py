@@ -199,11 +199,13 @@ def limited(kib: int, hard: int = 8192) -> Resources:
         ((limited(8192), network(), UBUNTU), Status.NOT_APPLICABLE),
         ((limited(8192), network(IB_DOWN), UBUNTU), Status.NOT_APPLICABLE),
         ((limited(8192), network(IB), replace(UBUNTU, is_root=True)), Status.NOT_APPLICABLE),
+        ((replace(limited(64), may_lock_memory=True), network(IB), DOCKER), Status.NOT_APPLICABLE),
+        ((replace(limited(64), may_lock_memory=False), network(IB), DOCKER), Status.FIRED),
         ((Resources(unknown={"locked_memory_soft_kib": "x"}), network(IB), UBUNTU), Status.UNKNOWN),
     ],
 )
 def test_locked_memory(facts: tuple[Fact, ...], status: Status) -> None:
-    """Less than 1 GiB beside an active port fires; root outside a container is not bound."""
+    """Less than 1 GiB beside an active port fires; root outside a container, and a pod with IPC_LOCK, are not bound."""
     assert status == check(memlock_limit_too_low, *facts, ONE_GPU).status
 
 

@@ -49,6 +49,7 @@ class Resources(Fact):
     open_files_hard: Optional[int] = read_from("RLIMIT_NOFILE")
     locked_memory_soft_kib: Optional[int] = read_from("RLIMIT_MEMLOCK")  # -1: unlimited
     locked_memory_hard_kib: Optional[int] = read_from("RLIMIT_MEMLOCK")
+    may_lock_memory: Optional[bool] = read_from("/proc/self/status CapEff")  # CAP_IPC_LOCK: that limit does not bind
     stack_soft_kib: Optional[int] = read_from("RLIMIT_STACK")
     processes_soft: Optional[int] = read_from("RLIMIT_NPROC")
 

@@ -197,7 +197,8 @@ def memlock_limit_too_low(
 
     ## How it is detected
     RLIMIT_MEMLOCK against 1 GiB, on a machine with a GPU and an active RDMA port. Root outside a container is not
-    bound by it. For Ethernet ports that NCCL_IB_HCA does not name it is info.
+    bound by it, nor is a container that was given the capability IPC_LOCK, as pods with RDMA are. For Ethernet ports
+    that NCCL_IB_HCA does not name it is info.
 
     ## What to do
     Set the limit to unlimited where the job is started: in the container's options, the service or limits.conf.
@@ -209,6 +210,8 @@ def memlock_limit_too_low(
     _need_rdma(fabric)
     if host and host.is_root and not in_container(host):
         raise NotApplicable("root outside a container is not bound by this limit")
+    if resources.may_lock_memory:
+        raise NotApplicable("with the capability IPC_LOCK a process is not bound by this limit")
     ports, sure = _in_use(fabric, environment, toolkit)
     if not ports:
         raise NotApplicable("no RDMA port is up")

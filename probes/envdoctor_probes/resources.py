@@ -12,9 +12,11 @@ from envdoctor_probes.cgroups import read_limits
 from envdoctor_probes.running import process_of
 from envdoctor_probes.tree import Notes, Tree, why
 
-__all__ = ["parse_cpu_list", "parse_cpu_model", "parse_limits", "parse_meminfo", "resources"]
+__all__ = ["parse_cpu_list", "parse_cpu_model", "parse_limits", "parse_may_lock", "parse_meminfo", "resources"]
 
 _MIB = 1 << 20
+_IPC_LOCK = 14  # linux/capability.h
+_EVERY_USER = ["0", "0", "4294967295"]  # the map of users outside any user namespace
 _SHM = "/dev/shm"  # noqa: S108 - looked at, not used
 # Where /proc/cpuinfo names no model (Arm), its numbers do: implementer and part.
 _ARM_PARTS = {
@@ -40,6 +42,8 @@ def resources(context: Context) -> Resources:
     _read_cgroups(notes, process)
     _read_shm(notes)
     _read_process_limits(notes, process)
+    whole = notes.tree.text_or(f"/proc/{process}/uid_map").split() == _EVERY_USER
+    notes.read("may_lock_memory", f"/proc/{process}/status", lambda text: parse_may_lock(text, whole=whole))
     fact: Resources = notes.into(Resources)
     return fact
 
@@ -149,6 +153,12 @@ def _read_process_limits(notes: Notes, process: str) -> None:
                 notes.miss(field, "this system does not say")
             elif field and value is not None:
                 notes.put(field, value if value < 0 else value // unit)
+
+
+def parse_may_lock(status: str, *, whole: bool) -> Optional[bool]:
+    """Read CAP_IPC_LOCK out of /proc/PID/status; the kernel heeds it outside user namespaces alone (``whole``)."""
+    match = re.search(r"^CapEff:\s*([0-9a-f]{1,16})$", status, re.MULTILINE)
+    return whole and bool(int(match.group(1), 16) >> _IPC_LOCK & 1) if match else None
 
 
 def _limits_of_this_process() -> Dict[str, Tuple[int, int]]:
