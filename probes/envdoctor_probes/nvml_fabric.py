@@ -15,7 +15,7 @@ TOPOLOGY = {0: "internal", 10: "pix", 20: "pxb", 30: "phb", 40: "node", 50: "sys
 PEER = ("ok", "chipset-not-supported", "gpu-not-supported", "topology-not-supported", "disabled-by-regkey",
          "not-supported", "unknown")  # fmt: skip
 FABRIC = ("not-supported", "not-started", "in-progress", "completed")
-_MOST_LINKS = 18
+_MOST_LINKS = 18  # where pynvml does not say; newer cards have twice as many
 
 
 @probe(child="nvml-fabric", seconds=14.0)
@@ -54,7 +54,7 @@ def _pair(nv: Any, handles: List[Any], first: int, second: int, unknown: Dict[st
 
 def _nvlinks(nv: Any, gpu: Any, unknown: Dict[str, str]) -> Tuple[NvLink, ...]:
     found = []
-    for number in range(_MOST_LINKS):
+    for number in range(getattr(nv, "NVML_NVLINK_MAX_LINKS", _MOST_LINKS)):
         state = _ask(unknown, "nvlinks", lambda link=number: nv.nvmlDeviceGetNvLinkState(gpu, link))
         if state is None:  # no such link on this board, or no NVLink at all
             break
