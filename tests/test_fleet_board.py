@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from envdoctor.fleet.board import LARGEST, PREFIX, BoardError, HttpBoard, OpenBoard, StoreBoard, join
+from envdoctor.fleet.board import LARGEST, PREFIX, BoardError, HttpBoard, OpenBoard, join
 from tests.stands import store as stands
 
 
@@ -159,43 +159,6 @@ def has_ipv6() -> bool:
     except OSError:
         return False
     return True
-
-
-class Store:
-    """Stands for a store of torch's: ``check``, ``get`` and ``set`` as it has them."""
-
-    def __init__(self) -> None:
-        self.held: dict[str, bytes] = {}
-
-    def set(self, key: str, value: bytes) -> None:
-        """Keep a value."""
-        self.held[key] = value
-
-    def get(self, key: str) -> bytes:
-        """Give a value."""
-        return self.held[key]
-
-    def check(self, keys: list[str]) -> bool:
-        """Tell whether all keys are there."""
-        return all(key in self.held for key in keys)
-
-
-def test_a_store_is_a_board() -> None:
-    """The store of a process group carries notices as rank 0's own board does."""
-    board = StoreBoard(Store())
-    board.put("a", b"\0\xff")
-    assert {"a": b"\0\xff"} == board.look(["a", "b"])
-
-
-def test_a_store_that_fails_says_where() -> None:
-    """Torch's exceptions become words."""
-
-    class Broken(Store):
-        def check(self, keys: list[str]) -> bool:
-            raise RuntimeError(f"Broken pipe for {keys}\nException raised from sendBytes at ...")
-
-    with pytest.raises(BoardError, match=r"the store fails in check: RuntimeError: Broken pipe for \['a'\]$"):
-        StoreBoard(Broken()).look(["a"])
 
 
 @pytest.mark.parametrize("kind", [stands.Store, stands.OldStore])

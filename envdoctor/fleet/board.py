@@ -1,8 +1,8 @@
 """A notice board: where the ranks of one run leave what the others are to read. Two kinds, one use.
 
-Where a launcher or a process group keeps a store, that is the board (``StoreBoard``, and the courier of the runner for
-a store that only torch can speak to). Else rank 0 opens one: the standard library's HTTP server, from which notices are
-read by GET and on which they are put by PUT, for the few seconds of the run.
+Where a launcher keeps a store, that is the board, and the courier of the runner speaks to it. Else rank 0 opens one:
+the standard library's HTTP server, from which notices are read by GET and on which they are put by PUT, for the few
+seconds of the run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class StuckError(BoardError):
 
 
 class Board(Protocol):
-    """What both kinds of board, and the runner's courier, can do."""
+    """What a board that rank 0 opens, and the runner's courier, can do."""
 
     def put(self, key: str, data: bytes) -> None:
         """Leave a notice. Raises ``BoardError``."""
@@ -47,31 +47,6 @@ class Board(Protocol):
 
     def close(self) -> None:
         """Let the board go; a board that was opened here is gone then."""
-
-
-@dataclass(frozen=True)
-class StoreBoard:
-    """A store of torch's that this process holds already: of its process group, or below a prefix of the launcher's."""
-
-    store: Any
-
-    def put(self, key: str, data: bytes) -> None:
-        """Leave a notice."""
-        self._ask("set", key, data)
-
-    def look(self, keys: Iterable[str]) -> Mapping[str, bytes]:
-        """Give the notices that are there."""
-        return {key: bytes(self._ask("get", key)) for key in keys if self._ask("check", [key])}
-
-    def close(self) -> None:
-        """Leave the store as it is: it belongs to somebody else."""
-
-    def _ask(self, what: str, *arguments: Any) -> Any:
-        try:
-            return getattr(self.store, what)(*arguments)
-        except (RuntimeError, ValueError, TypeError) as error:
-            first = (str(error).strip().splitlines() or [""])[0]
-            raise BoardError(f"the store fails in {what}: {type(error).__name__}: {first[:200]}") from error
 
 
 @dataclass

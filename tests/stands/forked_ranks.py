@@ -11,7 +11,26 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
+
+
+class Shared:
+    """The store of the process group as a board."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def put(self, key: str, data: bytes) -> None:
+        """Leave a notice."""
+        self._store.set(key, data)
+
+    def look(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Give the notices that are there."""
+        return {key: bytes(self._store.get(key)) for key in keys if self._store.check([key])}
+
+    def close(self) -> None:
+        """Leave the store as it is."""
 
 
 def main() -> int:
@@ -50,7 +69,6 @@ def rank(dist: Any, meeting_point: str, number: int, ranks: int, odd: int) -> in
     from envdoctor.cli import fleet_rank
     from envdoctor.cli.catalogue import Catalogue
     from envdoctor.cli.settings import Settings
-    from envdoctor.fleet.board import StoreBoard
     from envdoctor.fleet.launch import Launch
     from envdoctor.fleet.meeting import Hello, Meeting
     from envdoctor.plugins import Plugins
@@ -61,7 +79,7 @@ def rank(dist: Any, meeting_point: str, number: int, ranks: int, odd: int) -> in
     dist.init_process_group("gloo", meeting_point, limit, world_size=ranks, rank=number)
     print(f"rank {number} joined after {time.monotonic() - began:.1f} s", file=sys.stderr)
     shared = dist.distributed_c10d._get_default_store()
-    board = StoreBoard(dist.PrefixStore("envdoctor/test", shared))
+    board = Shared(dist.PrefixStore("envdoctor/test", shared))
     settled = Settings(level="quick", fail_on="warning")
     given = {"also": (), "format_": "json", "show": "problems"}
     catalogue = Catalogue(Plugins())
