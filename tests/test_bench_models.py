@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -110,6 +111,28 @@ def test_a_llama_attends_to_the_past_alone() -> None:
     assert torch.allclose(first[:, :-1], second[:, :-1], atol=1e-6)
     swapped = block(tokens[:, [1, 0, 2, 3, 4, 5]])
     assert not torch.allclose(first[:, -1], swapped[:, -1], atol=1e-4)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_torch_without_fused_attention_attends_by_the_formula(causal: bool) -> None:
+    """Before torch 2.0 there is no function of that name, and a model is measured all the same."""
+    import torch
+
+    older = SimpleNamespace(nn=SimpleNamespace(functional=SimpleNamespace()), ones=torch.ones, bool=torch.bool)
+    states = [torch.randn(2, 3, 5, 8) for _ in range(3)]
+    expected = vit.attend(torch, *states, causal=causal)
+    assert torch.allclose(expected, vit.attend(older, *states, causal=causal), atol=1e-6)
+
+
+def test_checkpointing_is_imported_where_torch_has_not_done_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``import torch`` alone brings it in some versions and not in others."""
+    import torch
+
+    monkeypatch.delattr(torch.utils, "checkpoint")
+    monkeypatch.delitem(sys.modules, "torch.utils.checkpoint")
+    step = Step(cpu(), tiny(), 2, Settings(checkpointing=True))
+    step()
+    assert torch.isfinite(step.loss)
 
 
 def test_checkpointing_changes_memory_and_not_the_gradient() -> None:

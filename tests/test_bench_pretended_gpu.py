@@ -226,6 +226,15 @@ def test_the_allocator_is_looked_at_after_steps() -> None:
     assert ("native", 2.0, 0) == (fact.allocator, fact.peak_reserved_mib, fact.allocation_retries)
 
 
+@pytest.mark.usefixtures("gpu")
+def test_an_older_torch_has_counters_and_no_name_of_its_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before torch 2.0 nobody tells which one it is: that hides nothing else."""
+    monkeypatch.delattr(PretendedCuda, "get_allocator_backend")
+    fact = run("host")
+    assert (None, 2.0, 0) == (fact.allocator, fact.peak_reserved_mib, fact.allocation_retries)
+    assert fact.unknown["allocator"].endswith("does not tell")
+
+
 def test_counters_that_are_not_there_are_left_out() -> None:
     """Another allocator has other counters."""
     assert {"segments": 3} == counters({"segment.all.current": 3, "unknown": 1})

@@ -116,14 +116,16 @@ class Attention:
 
     def work(self) -> Work:
         """Make query, key and value, and see that the backend works."""
+        attend = getattr(self._torch.nn.functional, "scaled_dot_product_attention", None)
+        if attend is None:
+            raise NotApplicable(f"torch {self._torch.__version__} has no scaled_dot_product_attention")
         query, key, value = (self.random() for _ in range(3))
-        functional = self._torch.nn.functional
 
         def forward() -> Any:
             if self._backend == "default":
-                return functional.scaled_dot_product_attention(query, key, value)
+                return attend(query, key, value)
             with only(self._torch, self._backend):
-                return functional.scaled_dot_product_attention(query, key, value)
+                return attend(query, key, value)
 
         result = self._first(forward)
         flop = attention_flop(self._shape)

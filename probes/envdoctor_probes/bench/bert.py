@@ -32,7 +32,7 @@ def block_class(torch: Any) -> Any:
             query, key, value = (
                 each(tokens).view(shape).transpose(1, 2) for each in (self.query, self.key, self.value)
             )
-            seen = attend(torch, query, key, value, self.weights)
+            seen = attend(torch, query, key, value, weights=self.weights)
             return self.out(seen.transpose(1, 2).reshape(batch, number, width))
 
         def forward(self, tokens: Any) -> Any:

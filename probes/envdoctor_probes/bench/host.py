@@ -123,13 +123,20 @@ def _use_the_allocator(suite: Suite, values: Dict[str, Any], unknown: Dict[str, 
         unknown.update(dict.fromkeys(names, NO_TIME))
         return
     try:
-        values["allocator"] = place.torch.cuda.get_allocator_backend()
+        _name_the_allocator(place.torch, values, unknown)
         place.release()
         with suite.context.calling("host: steps of changing batch size"):
             _train(suite)
         values.update(counters(place.torch.cuda.memory_stats(place.device)))
     except Exception as error:
         unknown.update(dict.fromkeys(names, words(error)))
+
+
+def _name_the_allocator(torch: Any, values: Dict[str, Any], unknown: Dict[str, str]) -> None:
+    if hasattr(torch.cuda, "get_allocator_backend"):
+        values["allocator"] = torch.cuda.get_allocator_backend()
+    else:
+        unknown["allocator"] = f"torch {torch.__version__} does not tell"
 
 
 def _train(suite: Suite) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from envdoctor_probes.bench.vit import attend
+
 __all__ = ["llama_block"]
 
 _EPS, _BASE = 1e-5, 500_000.0
@@ -57,7 +59,7 @@ def llama_block(torch: Any, *, width: int, heads: int, shared_heads: int, hidden
             query, key, value = (each.transpose(1, 2) for each in parts)
             query, key = rotate(torch, query), rotate(torch, key)
             key, value = (each.repeat_interleave(heads // shared_heads, 1) for each in (key, value))
-            seen = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+            seen = attend(torch, query, key, value, causal=True)
             return self.out(seen.transpose(1, 2).reshape(batch, number, width))
 
         def forward(self, tokens: Any) -> Any:

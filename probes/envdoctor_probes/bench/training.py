@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
@@ -98,6 +99,7 @@ class Step:
         if settings.channels_last:
             model = model.to(memory_format=torch.channels_last)
         if settings.checkpointing:
+            importlib.import_module("torch.utils.checkpoint")  # not every torch imports it
             model.checkpointing = True
         if settings.attention == "weights":
             for block in model.blocks:

@@ -7,14 +7,18 @@ from typing import Any
 __all__ = ["attend", "block_class", "run_blocks", "vit"]
 
 
-def attend(torch: Any, query: Any, key: Any, value: Any, weights: bool = False) -> Any:
-    """Attend by torch's own function, or by the formula when the weights themselves are wanted.
+def attend(torch: Any, query: Any, key: Any, value: Any, *, weights: bool = False, causal: bool = False) -> Any:
+    """Attend by torch's own function, or by the formula when the weights are wanted or torch, before 2.0, has none.
 
     (batch, heads, tokens, width) in and out.
     """
-    if not weights:
-        return torch.nn.functional.scaled_dot_product_attention(query, key, value)
+    own = getattr(torch.nn.functional, "scaled_dot_product_attention", None)
+    if own is not None and not weights:
+        return own(query, key, value, is_causal=causal)
     scores = (query @ key.transpose(-2, -1)) * query.shape[-1] ** -0.5
+    if causal:
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(later, float("-inf"))
     return scores.softmax(-1) @ value
 
 
@@ -46,7 +50,7 @@ def block_class(torch: Any) -> Any:
             batch, number, width = tokens.shape
             split = self.qkv(tokens).view(batch, number, 3, self.heads, width // self.heads)
             query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
-            seen = attend(torch, query, key, value, self.weights)
+            seen = attend(torch, query, key, value, weights=self.weights)
             return self.out(seen.transpose(1, 2).reshape(batch, number, width))
 
         def forward(self, tokens: Any) -> Any:
