@@ -263,14 +263,34 @@ def test_fp32_attention_may_use_tensor_cores(backend: str, tflops: float, fired:
     assert fired is ("measurement-impossible" in found)
 
 
-def test_launch_bound() -> None:
-    """The host takes as long to launch a step as the GPU to run it; a CUDA graph's gain makes it certain."""
+def launching(share: float, at_one: float = 0.0) -> Run:
+    """Make an A100 whose host takes this share of the GPU's time to launch a step; ``at_one``: of a batch of one."""
     a100 = cards.a100()
     assert a100.model is not None
-    waiting = tuple(replace(each, dispatch_seconds=each.seconds) for each in a100.model.measured)
-    run = replace(a100, model=replace(a100.model, measured=waiting))
-    finding = findings(run)["launch-bound"]
-    assert "likely" == finding.confidence.value
+    (step,) = [each for each in a100.model.measured if "train-step" == each.name]
+    step = replace(step, dispatch_seconds=tuple(share * each for each in step.seconds))
+    seconds = tuple(at_one * each for each in step.seconds)
+    single = replace(step, config={"batch": "1"}, work=1.0, seconds=seconds, dispatch_seconds=seconds)
+    return replace(a100, model=replace(a100.model, measured=(step, single) if at_one else (step,)))
+
+
+def test_a_host_that_waits_for_room_in_the_queue_is_not_slow() -> None:
+    """A batch of one has as many launches: what they take there is the host's own time."""
+    assert "launch-bound" not in findings(launching(0.98, at_one=0.3))
+
+
+def test_a_full_queue_that_nothing_rules_out_is_said() -> None:
+    """Without a smaller batch beside it the finding is a lead, and says why."""
+    finding = findings(launching(0.98))["launch-bound"]
+    assert "possible" == finding.confidence.value
+    assert finding.title.startswith("A training step may wait for the host")
+    assert "the GPU be the limit" in finding.detail
+
+
+def test_launch_bound() -> None:
+    """The host takes as long to launch a step as the GPU to run it; a CUDA graph's gain makes it certain."""
+    run = launching(0.98, at_one=0.97)
+    assert "likely" == findings(run)["launch-bound"].confidence.value
     climb = {"fp32": 110.0, "amp-bf16": 1080.0, "CUDA graph": 1600.0}
     certain = findings(replace(run, ladder=cards.ladder(climb)))["launch-bound"]
     assert ("certain", "1.48 times as fast") == (certain.confidence.value, certain.evidence[-1].value)

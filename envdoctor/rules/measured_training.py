@@ -24,6 +24,10 @@ NOTICEABLE = 1.15
 HOST_BOUND = 0.9  # the host's time over the device's
 # Its gradient scaler asks the GPU in the middle of each step whether a gradient has overflowed, and waits for it.
 HOST_WAITS = frozenset(("amp-fp16",))
+FULL_QUEUE = (
+    "No smaller batch was measured: if a step launches more than about a thousand kernels, the host may have waited "
+    "for room in the GPU's queue, and the GPU be the limit."
+)
 DEFAULT = "default"  # no backend asked for
 MILLI = 1e-3
 
@@ -196,8 +200,11 @@ def launch_bound(
 
     ## How it is detected
     The host's time until all of a step is launched against the GPU's time for it, both measured. 90 % or more fires.
-    Where a CUDA graph of the same step was measured, its gain is what the launches cost. Under fp16 the gradient scaler
-    waits for the GPU in each step, so that the host's own time is not known.
+    A queue of about a thousand launches that is full holds the host up until the GPU has worked off some of it, so that
+    a slow GPU may look like a slow host. A step of a small batch has as many launches and leaves the GPU little to do:
+    where one was measured, the host's time is the lesser of the two, and else this is no more than possible. Where a
+    CUDA graph of the same step was measured, its gain is what the launches cost. Under fp16 the gradient scaler waits
+    for the GPU in each step, so that the host's own time is not known.
 
     ## What to do
     Take a larger batch, compile the model, or capture the step in a CUDA graph. Look at the CPU quota and governor.
@@ -216,24 +223,35 @@ def launch_bound(
     if not steps:
         raise Unknown("in each step the gradient scaler of fp16 waits for the GPU: the host's own time is not known")
     step = min(steps, key=lambda each: sum(each.seconds) / len(each.seconds))
-    host, gpu = _middle(step.dispatch_seconds), _middle(step.seconds)
+    smaller = _smaller(model, step)
+    host, gpu = min(_middle(each.dispatch_seconds) for each in (step, *smaller)), _middle(step.seconds)
     if host < HOST_BOUND * gpu:
         return
     found = rungs(machine, ladder) if ladder else ()
     graph = named(found, "graph")
     proof = _gain(ladder, graph) if ladder and graph else ()
+    unsure = "" if proof or smaller else FULL_QUEUE
     evidence = (
         see(model, "measured", "the host launches a step in", f"{host / MILLI:.1f} ms"),
         see(model, "measured", "the GPU takes", f"{gpu / MILLI:.1f} ms"),
         *proof,
     )
+    waits = "may wait" if unsure else "waits"
     yield Finding(
-        f"A training step waits for the host: {host / MILLI:.1f} ms to launch, {gpu / MILLI:.1f} ms on the GPU",
-        f"Batch {step.config.get('batch', model.batch)}, {step.precision}.",
+        f"A training step {waits} for the host: {host / MILLI:.1f} ms to launch, {gpu / MILLI:.1f} ms on the GPU",
+        " ".join(filter(None, (f"Batch {step.config.get('batch', model.batch)}, {step.precision}.", unsure))),
         evidence,
         (_fewer_launches(device),),
-        confidence=Confidence.CERTAIN if proof else Confidence.LIKELY,
+        confidence=Confidence.CERTAIN if proof else Confidence.LIKELY if smaller else Confidence.POSSIBLE,
     )
+
+
+def _smaller(model: BenchModel, step: Measured) -> list[Measured]:
+    """Give steps of a smaller batch: as many launches, and a GPU that does not hold the host up."""
+    from envdoctor.bench import training
+
+    alike = [each for each in model.measured if each.name == training.STEP and each.dispatch_seconds]
+    return [each for each in alike if each.precision == step.precision and each.work < step.work]
 
 
 def _middle(seconds: tuple[float, ...]) -> float:
