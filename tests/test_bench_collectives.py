@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -206,6 +207,30 @@ def test_ranks_that_the_user_launched_keep_their_environment(monkeypatch: pytest
     assert [] == launches.environs
     assert "not-applicable" == only.state
     assert "without a launcher" in only.reason
+
+
+def test_the_cards_are_left_to_the_ranks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In exclusive mode a card takes one process: what was there for the copies must be gone when ranks start."""
+    launches, left = Launches(lambda _environ: 0.02), list[int]()
+    monkeypatch.setattr(Cpu, "leave", lambda _self: left.append(len(launches.environs)))
+    launched(monkeypatch, tmp_path, launches)
+    assert [0] == left
+
+
+def test_leaving_destroys_each_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On every card that torch sees; where there is no libcuda there is nothing to leave."""
+    reset: list[int] = []
+
+    def get(place: Any, index: Any) -> int:
+        place._obj.value = 10 + index.value
+        return int(index.value == 1)
+
+    driver = SimpleNamespace(cuDeviceGet=get, cuDevicePrimaryCtxReset_v2=lambda device: reset.append(device.value))
+    monkeypatch.setattr("ctypes.CDLL", lambda _name: driver)
+    with pretended_gpu(monkeypatch) as place:
+        monkeypatch.setattr(place.torch.cuda, "device_count", lambda: 3)
+        place.leave()
+    assert [10, 12] == reset
 
 
 def suite(**options: Any) -> Collectives:

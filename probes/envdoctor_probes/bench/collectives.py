@@ -115,6 +115,7 @@ class Collectives:
         if self._launched:
             self._join()
         else:
+            self._place.leave()  # to the ranks
             self._launch(self._orders(_AGAIN if names else 0.0))
         self.suite.tell()
         self._without(names)

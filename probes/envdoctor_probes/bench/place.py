@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import gc
 import os
 import time
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional
@@ -55,6 +56,9 @@ class Place:
     def peak_mib(self) -> Optional[float]:
         """Give the most memory that was allocated since ``release()``, where it is known."""
         return None
+
+    def leave(self) -> None:
+        """Hold nothing on any device any more; nothing may be computed in this process afterwards."""
 
 
 class Cpu(Place):
@@ -119,6 +123,18 @@ class Cuda(Place):
     def peak_mib(self) -> Optional[float]:
         """Ask the caching allocator."""
         return float(self.torch.cuda.max_memory_allocated(self.device)) / MIB
+
+    def leave(self) -> None:
+        """Destroy this process's contexts: a card in exclusive mode takes no other process while one is there."""
+        import ctypes
+
+        gc.collect()  # what is freed later would start a context again
+        with contextlib.suppress(OSError, AttributeError):  # libcuda as torch has loaded it; ROCm has none
+            driver = ctypes.CDLL("libcuda.so.1")
+            for index in range(self.torch.cuda.device_count()):
+                device = ctypes.c_int()
+                if driver.cuDeviceGet(ctypes.byref(device), ctypes.c_int(index)) == 0:
+                    driver.cuDevicePrimaryCtxReset_v2(device)
 
 
 def choose(context: Context, wanted: Wanted) -> Place:
