@@ -6,6 +6,7 @@ caller's. Nothing is judged here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import Any, Callable, Dict, List, Tuple
@@ -22,6 +23,7 @@ _CPU_WARM, _GPU_WARM = 0.2, 1.0
 _COPY, _COPIES = 64 * MIB, 9
 _LEAST = 5  # samples of a collective
 _SHARE = 0.5  # of a step's time that a collective measures; the rest is for meeting and for being late
+_ADDRESS = 32  # bytes of a PCI address as libcuda writes it
 _PATIENCE = 0.6  # of a step's time, after which torch gives up: its words say more than that it was killed
 Step = Dict[str, Any]
 Say = Callable[[Dict[str, Any]], None]
@@ -64,9 +66,25 @@ def own_device(torch: Any, local_rank: int) -> Tuple[Any, Dict[str, Any]]:
     device = torch.device("cuda", local_rank % count)
     torch.cuda.set_device(device)
     properties = torch.cuda.get_device_properties(device)
-    card = getattr(properties, "uuid", None) or getattr(properties, "pci_bus_id", None) or device.index
-    told = {"kind": "cuda", "name": str(properties.name), "index": device.index, "count": count, "card": str(card)}
+    card = _pci_address(device.index) or str(getattr(properties, "uuid", None) or device.index)
+    told = {"kind": "cuda", "name": str(properties.name), "index": device.index, "count": count, "card": card}
     return device, told
+
+
+def _pci_address(index: int) -> str:
+    """Ask libcuda, as torch has loaded it, for what NCCL tells GPUs apart by: older torch knows no name of a card.
+
+    A rank that sees one GPU of many calls it 0, as the other ranks call theirs.
+    """
+    import ctypes
+
+    text, device = ctypes.create_string_buffer(_ADDRESS), ctypes.c_int()
+    with contextlib.suppress(OSError, AttributeError):
+        driver = ctypes.CDLL("libcuda.so.1")
+        failed = driver.cuDeviceGet(ctypes.byref(device), ctypes.c_int(index))
+        if not failed and not driver.cuDeviceGetPCIBusId(text, ctypes.c_int(_ADDRESS), device):
+            return text.value.decode("ascii", "replace")
+    return ""
 
 
 def _compute(step: Step, say: Say) -> None:
