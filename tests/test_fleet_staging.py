@@ -315,6 +315,24 @@ def test_gpus_meet_by_nccl_and_a_slow_card_and_a_slow_way_are_named() -> None:
     assert [("6", "The GPU of rank 6 is 17% slower than its peers")] == [(each.subject, each.title) for each in found]
 
 
+def test_pairs_of_gpus_that_were_not_come_to_are_no_fault() -> None:
+    """Many of them take longer than there is time: that is said, and nobody is blamed."""
+
+    def flaw(_rank: int, part: Part, _group: list[int], row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "said": row["said"][:4]} if part["do"] == "p2p" else row
+
+    stages = Pretended(1, 4, gpu="NVIDIA H100", flaw=flaw).run()
+    skipped = [each for each in stage(stages, "p2p").results if "skipped" == each.state]
+    assert ["no time was left for it"] * 2 == [each.reason for each in skipped]
+    assert {} == blamed(stages)
+
+
+def test_one_rank_has_nobody_to_talk_to() -> None:
+    """What needs two does not apply, and is not said to have failed."""
+    stages = Pretended(1, 1).run()
+    assert ["done", *["not-applicable"] * 4] == [each.state for each in stages.stages]
+
+
 def test_ranks_that_share_a_gpu_meet_by_gloo() -> None:
     """NCCL refuses two ranks on one GPU: the CPU is taken, and the reason said."""
 

@@ -178,7 +178,9 @@ class Conductor:
         outside, failed = self._hopeless(), self._failed_pairs()
         there = [each for each in self._there if each not in outside]
         cut = [pair for pair in failed if {*pair} <= {*there}]
-        if len(there) < 2:
+        if len(self._there) < 2:
+            self._not_asked("all", "there are no two ranks that answer", "not-applicable")
+        elif len(there) < 2:
             self._not_asked("all", "there are no two ranks that can talk to each other")
         elif cut:
             first = f"ranks {cut[0][0]} and {cut[0][1]} cannot talk to each other"

@@ -115,8 +115,9 @@ def _copied(leader: int, played: Played, nodes: Mapping[int, str], unit: str) ->
     for pair in [(a, b) for a in whose for b in whose if a < b]:
         name, row = f"{whose[pair[0]]}+{whose[pair[1]]}", known.get(pair)
         if row is None:
-            state = answer.state if pair == at else "skipped"
-            yield StageResult(name, state, reason=answer.reason if pair == at else "one before it hung", nodes=node)
+            here = pair == at and not answer.done
+            why = answer.reason if here else "no time was left for it" if answer.done else "one before it hung"
+            yield StageResult(name, answer.state if here else "skipped", reason=why, nodes=node)
         elif row.failed:
             yield StageResult(name, "failed", reason=row.reason, nodes=node)
         else:

@@ -24,6 +24,7 @@ _COPY, _COPIES = 64 * MIB, 9
 _LEAST = 5  # samples of a collective
 _SHARE = 0.5  # of a step's time that a collective measures; the rest is for meeting and for being late
 _ADDRESS = 32  # bytes of a PCI address as libcuda writes it
+_ENOUGH = 0.75  # of a step's time, after which no further pair of GPUs is begun: many of them are not one that hangs
 _PATIENCE = 0.6  # of a step's time, after which torch gives up: its words say more than that it was killed
 Step = Dict[str, Any]
 Say = Callable[[Dict[str, Any]], None]
@@ -140,7 +141,10 @@ def _copies(step: Step, say: Say) -> None:
     import torch
 
     gpus: List[int] = step["gpus"]
+    end = time.monotonic() + step["seconds"] * _ENOUGH
     for first, second in [(a, b) for a in gpus for b in gpus if a < b]:
+        if time.monotonic() > end:
+            return
         say({"at": [first, second]})
         try:
             seconds = _there_and_back(torch, first, second)

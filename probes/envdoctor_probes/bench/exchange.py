@@ -18,10 +18,10 @@ Row = Dict[str, Any]
 
 
 def local_device(torch: Any, backend: str, local_rank: int) -> Any:
-    """Give this rank's device: its own GPU for NCCL, the CPU for gloo."""
+    """Give this rank's device: its own GPU for NCCL, which may be the only one that it sees; the CPU for gloo."""
     if backend != "nccl":
         return torch.device("cpu")
-    device = torch.device("cuda", local_rank)
+    device = torch.device("cuda", local_rank if torch.cuda.device_count() > 1 else 0)
     torch.cuda.set_device(device)
     return device
 

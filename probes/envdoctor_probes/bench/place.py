@@ -164,11 +164,12 @@ def _why_no_cuda(torch: Any, context: Context) -> str:
 
 
 def _cuda(torch: Any, wanted: Wanted) -> Place:
-    # Under torchrun each rank has a GPU of its own.
-    index = wanted.device.partition(":")[2] or os.environ.get("LOCAL_RANK", "0")
     count = torch.cuda.device_count()
+    # Under a launcher each rank has a GPU of its own, and under Slurm it may see no other one.
+    own = os.environ.get("LOCAL_RANK", "0") if count > 1 else "0"
+    index = wanted.device.partition(":")[2] or own
     if not index.isdigit() or int(index) >= count:
-        raise NotThere(f"{wanted.device} is not there: torch sees cuda:0 to cuda:{count - 1}")
+        raise NotThere(f"cuda:{index} is not there: torch sees cuda:0 to cuda:{count - 1}")
     device = torch.device("cuda", int(index))
     torch.cuda.set_device(device)
     free, total = torch.cuda.mem_get_info(device)
