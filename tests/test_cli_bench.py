@@ -187,6 +187,24 @@ def test_projection_is_asked_for_on_a_cpu_and_given_on_a_gpu(measured: dict[str,
     assert (1000, 300, 2) == (asked["dataset_images"], asked["epochs"], asked["gpus"])
 
 
+def test_epochs_of_images_are_not_projected_of_sequences(measured: dict[str, Any]) -> None:
+    """A model that takes no images has no ceiling of images either, and its speed is said in what it takes."""
+    run = cards.a100()
+    assert run.ladder is not None
+    rows = tuple(replace(each, measured=replace(each.measured, work_unit="sequence")) for each in run.ladder.rows)
+    ladder = replace(run.ladder, rows=rows, model="bert_base")
+    measured["answer"] = snapshot(replace(run, model=None, ladder=ladder, loader=cards.loader(400.0)))
+    document = ask("--format", "json").json
+    assert (None, None, "compute") == (
+        document["projection"],
+        document["limits"]["loader"],
+        document["limits"]["binds"],
+    )
+    assert "sequences/s untuned" in ask().out
+    asked = ask("--format", "json", "--images", "1000").json["projection"]
+    assert (1000, "compute") == (asked["dataset_images"], asked["binds"])
+
+
 def test_a_result_can_be_checked_again(measured: dict[str, Any], tmp_path: Path) -> None:
     """``check --from`` shows the findings of a saved result in a report's form."""
     file = tmp_path / "slow.json"

@@ -287,6 +287,17 @@ def test_a_full_queue_that_nothing_rules_out_is_said() -> None:
     assert "the GPU be the limit" in finding.detail
 
 
+def test_a_batch_of_one_may_scatter() -> None:
+    """It is bound by the host, and is no training step that anybody waits for; the step itself must be steady."""
+    run = launching(0.1, at_one=0.3)
+    assert run.model is not None
+    for step, fires in zip(run.model.measured, (True, False), strict=True):
+        scattered = replace(step, seconds=tuple(each * (1 + 0.1 * (n % 2)) for n, each in enumerate(step.seconds)))
+        kept = tuple(scattered if each is step else each for each in run.model.measured)
+        found = findings(replace(run, model=replace(run.model, measured=kept)))
+        assert fires is ("measurement-unstable" in found)
+
+
 def test_launch_bound() -> None:
     """The host takes as long to launch a step as the GPU to run it; a CUDA graph's gain makes it certain."""
     run = launching(0.98, at_one=0.97)
@@ -314,6 +325,17 @@ def test_loader_bound() -> None:
     assert "The loader gives 400 images/s, the GPU trains on 1300" == found["loader-bound"].title
     assert "num_workers=8" in found["loader-bound"].fixes[0].commands[0].shell
     assert 5 == len(found["loader-bound"].evidence)
+
+
+def test_a_model_of_sequences_waits_for_no_images() -> None:
+    """So many images a second say nothing of so many sequences."""
+    a100 = cards.a100()
+    assert a100.model is not None
+    steps = tuple(replace(each, work_unit="sequence") for each in a100.model.measured)
+    run = replace(a100, ladder=None, model=replace(a100.model, measured=steps), loader=cards.loader(400.0, cpus=8))
+    assert (Status.NOT_APPLICABLE, "the loader gives images, and the model trains on sequences") == status(
+        run, "loader-bound"
+    )
 
 
 def test_a_slow_disk() -> None:

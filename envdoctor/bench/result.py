@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LOADER = "loader"  # loader, loader-dali: from files to batches; read and decode are parts of it
 FLOAT32, CHANNELS, SIDE = 4, 3, 224
+IMAGE = "image"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Result:
         steps = training.main_steps(self.run.model) if self.run.model else []
         return max(steps, key=lambda each: rate_of(each).value or 0.0, default=None)
 
+    @property
+    def sample(self) -> str:
+        """Name what a training step takes: image, sequence or sample."""
+        return self.step.work_unit if self.step else IMAGE
+
     @cached_property
     def ceilings(self) -> Ceilings:
         """Give what each part alone would allow, on ``gpus``."""
@@ -82,11 +88,12 @@ class Result:
         if run is None:
             return Parts()
         found = plateau(run.collectives) if run.collectives else None
+        images = self.sample == IMAGE  # what the loader gives, and what a copy's bytes are known of
         return Parts(
             step_images=rate_of(step).value if step else None,
             step_batch=int(step.work) if step else None,
-            loader_images=self._loader(),
-            copy_gbs=self._copy(),
+            loader_images=self._loader() if images else None,
+            copy_gbs=self._copy() if images else None,
             image_bytes=float(FLOAT32 * CHANNELS * SIDE * SIDE),
             busbw_gbs=found.busbw.median if found and found.busbw else None,
             gradient_bytes=self._gradients(),

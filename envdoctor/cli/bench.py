@@ -79,16 +79,16 @@ def command(**given: Any) -> int:  # fmt: skip
 
 
 def judge(snapshot: Snapshot, settled: Settings, catalogue: Catalogue, plan: Plan | None) -> Result:
-    """Examine a snapshot that holds a benchmark; on a CPU nothing is projected unless it was asked for."""
+    """Examine a snapshot that holds a benchmark; nothing is projected unasked on a CPU, nor of what takes no images."""
     from envdoctor.bench.projection import Plan as Projected
-    from envdoctor.bench.result import result_of
+    from envdoctor.bench.result import IMAGE, result_of
     from envdoctor.diagnose import examine
 
     report = examine(snapshot, catalogue.rules, settled.selection)
     report = replace(report, notes=(*report.notes, *settled.notes), interrupted=snapshot.interrupted)
     result = result_of(report, plan)
     on_gpu = result.run is not None and not result.run.machine.is_cpu
-    return result if plan or not on_gpu else replace(result, plan=Projected())
+    return replace(result, plan=Projected()) if not plan and on_gpu and result.sample == IMAGE else result
 
 
 def _measure(given: dict[str, Any], settled: Settings, catalogue: Catalogue, seconds: dict[str, float]) -> Snapshot:

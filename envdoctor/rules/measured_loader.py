@@ -18,7 +18,7 @@ from envdoctor.rule import NotApplicable, Unknown, rule
 from envdoctor.rules.measuring import again, amount
 
 LOADER_KEEPS_UP = 0.95
-MILLI = 1e-3
+IMAGE = "image"
 
 
 @rule(
@@ -45,7 +45,8 @@ def loader_bound(
 
     ## How it is detected
     Images a second from files to batches, for each number of workers, against the fastest training step, both
-    measured here. Several GPUs on one host share its loader.
+    measured here. Several GPUs on one host share its loader. A model of sequences needs no images: there it does not
+    apply.
 
     ## What to do
     Raise the number of workers up to the CPUs of this container, decode on the GPU (DALI), store the images smaller, or
@@ -56,7 +57,10 @@ def loader_bound(
     """
     if device.kind != "cuda":
         raise NotApplicable("a CPU was measured: it loads and trains with the same cores")
-    speed, best = _training_speed(device, ladder, model, clocks), _best_loader(loader)
+    step, best = _training_step(device, ladder, model, clocks), _best_loader(loader)
+    if step is not None and step.work_unit != IMAGE:
+        raise NotApplicable(f"the loader gives images, and the model trains on {step.work_unit}s")
+    speed = _images_of(step)
     if speed is None or best is None:
         raise Unknown("the loader and a training step were not both measured")
     measured, images = best
@@ -71,23 +75,25 @@ def loader_bound(
     )
 
 
-def _training_speed(
+def _training_step(
     device: BenchDevice, ladder: BenchLadder | None, model: BenchModel | None, clocks: BenchClocks | None
-) -> float | None:
-    """Give the images a second of the fastest training step that was measured."""
+) -> Measured | None:
+    """Give the fastest training step that was measured."""
+    from envdoctor.bench import training
     from envdoctor.bench.ladder import fastest, rungs
     from envdoctor.bench.machine import machine_of
-
-    top = fastest(rungs(machine_of(device, clocks), ladder)) if ladder else None
-    return top.images_per_second if top else _step_speed(model)
-
-
-def _step_speed(model: BenchModel | None) -> float | None:
-    from envdoctor.bench import training
     from envdoctor.bench.rates import rate_of
 
+    top = fastest(rungs(machine_of(device, clocks), ladder)) if ladder else None
     steps = training.main_steps(model) if model else []
-    return max((rate_of(each).value or 0.0 for each in steps), default=None)
+    return top.row.measured if top else max(steps, key=lambda each: rate_of(each).value or 0.0, default=None)
+
+
+def _images_of(step: Measured | None) -> float | None:
+    """Give the images a second of a step; None of one that takes sequences, or other samples."""
+    from envdoctor.bench.rates import rate_of
+
+    return rate_of(step).value if step and step.work_unit == IMAGE else None
 
 
 def _best_loader(loader: BenchLoader) -> tuple[Measured, float] | None:
@@ -163,7 +169,7 @@ def disk_or_dataset_slow(
     read, decode, best = _part(loader, "read"), _part(loader, "decode"), _best_loader(loader)
     if read is None or decode is None:
         raise Unknown("reading alone and decoding alone were not both measured")
-    speed = _training_speed(device, ladder, model, clocks)
+    speed = _images_of(_training_step(device, ladder, model, clocks))
     if read >= decode or (speed is not None and best is not None and best[1] >= LOADER_KEEPS_UP * speed):
         return
     where = loader.folder or "DIR"

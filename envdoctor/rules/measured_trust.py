@@ -135,7 +135,7 @@ def measurement_unstable(
     """
     from envdoctor.bench.run import Run
     from envdoctor.bench.statistics import STEADY
-    from envdoctor.bench.training import is_step
+    from envdoctor.bench.training import main_steps
 
     measured_gpu(device, clocks)
     run = Run(device, clocks, gemm, memory, model=model)
@@ -143,7 +143,8 @@ def measurement_unstable(
     if not known:
         raise Unknown("nothing was measured")
     noisy = [e for e in known if e.rate.summary and (e.rate.summary.spread > STEADY or e.window.unsteady)]
-    if len(noisy) < MANY * len(known) and not any(is_step(each.measured) for each in noisy):
+    steps = main_steps(model) if model else []  # one of a single sample is bound by the host, and scatters with it
+    if len(noisy) < MANY * len(known) and not any(each.measured in steps for each in noisy):
         return
     given = {f"bench_{name}": each for name, each in (("gemm", gemm), ("memory", memory), ("model", model)) if each}
     worst = sorted(noisy, key=lambda each: -(each.rate.summary.spread if each.rate.summary else 0.0))[:SHOWN]

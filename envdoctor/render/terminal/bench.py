@@ -132,8 +132,7 @@ def answer(result: Result) -> str:
 
 def unit(result: Result) -> str:
     """Name what is counted a second: images, or sequences."""
-    sample = result.run.model.sample if result.run and result.run.model else "image"
-    return f"{sample}s/s"
+    return f"{result.sample}s/s"
 
 
 # Findings
