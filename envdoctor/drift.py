@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from envdoctor.snapshot import Snapshot
 
 PUT_TOGETHER = frozenset(("required", "drift"))  # facts that nobody collected
+FAR_LOWER = 0.95  # of the speed that was: a clock wanders by less with the temperature of the room
 OPEN_TABLES = ("package", "variable")  # tables in which a strict lock allows nothing beyond what it names
 
 
@@ -79,18 +80,24 @@ def _words(value: Any) -> str | None:
 
 
 def _with_speeds(drift: Drift, speeds: Difference) -> Drift:
-    """Add what became slower. What is ambiguous is counted, and is no finding."""
+    """Add what became slower. What is ambiguous is counted, and is no finding.
+
+    A clock that is far lower than it was explains a speed, and excuses none: this machine gave more.
+    """
     from dataclasses import replace
 
     from envdoctor.bench.statistics import Change as Speed
 
+    at_lower_clock = [
+        each for each in speeds.pairs
+        if each.found.by_clock is Speed.SLOWER and (each.found.speedup or 1.0) < FAR_LOWER
+    ]  # fmt: skip
     slower = tuple(
         Slowed(
             each.name, ", ".join((each.precision, *(f"{k} {v}" for k, v in sorted(each.config.items())))), each.unit,
-            each.before, each.after, each.found.speedup, each.found.lowest, each.found.highest,
+            each.before, each.after, each.found.speedup, each.found.lowest, each.found.highest, each.found.reason,
         )
-        for each in speeds.slower
+        for each in (*speeds.slower, *at_lower_clock)
     )  # fmt: skip
-    return replace(
-        drift, measured=len(speeds.pairs), ambiguous=speeds.count(Speed.AMBIGUOUS), slower=slower
-    )  # fmt: skip
+    ambiguous = speeds.count(Speed.AMBIGUOUS) - len(at_lower_clock)
+    return replace(drift, measured=len(speeds.pairs), ambiguous=ambiguous, slower=slower)

@@ -8,13 +8,19 @@ from typing import Any
 
 import pytest
 
+from envdoctor.bench.compare import compare
+from envdoctor.bench.result import result_of
 from envdoctor.bench.run import Run
+from envdoctor.bench.statistics import Change
 from envdoctor.cli import bench, bench_options
 from envdoctor.cli.bench_progress import BenchProgress, line
 from envdoctor.cli.bench_threads import left_of, threads_left
+from envdoctor.diagnose import examine
+from envdoctor.facts.bench import BenchGemm
 from envdoctor.plan import BUDGETS, CPU_BUDGETS, DEFAULT_SUITES, SUITES
 from envdoctor.snapshot import Snapshot, of
 from tests.bench_machines import cards
+from tests.bench_machines.making import clocks, product
 from tests.command import Done, here, valid
 from tests.healthy_machines.servers import a100_on_driver_535
 from tests.test_rules_measured import outlier
@@ -289,3 +295,15 @@ def test_threads_for_the_cpus_that_are_idle(usable: int, cpus: int, busy: float,
 def test_a_chosen_number_of_threads_is_left_alone() -> None:
     """OMP_NUM_THREADS is the user's word."""
     assert threads_left({"OMP_NUM_THREADS": "2"}) is None
+
+
+@pytest.mark.parametrize(("label", "said"), [("burst", Change.SLOWER), ("sustained", None)])
+def test_a_clock_counts_against_a_card_that_was_as_warm(label: str, said: Change | None) -> None:
+    """A card that was heated for longer has a lower clock by that alone."""
+    results = []
+    for rate, mhz, how in ((245.0, 1410, "burst"), (174.0, 1000, label)):
+        gemm = BenchGemm(measured=(replace(product("bf16", rate, 0), label=how),))
+        found = Run(cards.a100().device, clocks=clocks(mhz=mhz), gemm=gemm)
+        results.append(result_of(examine(snapshot(found))))
+    (pair,) = compare(*results).pairs
+    assert (Change.AMBIGUOUS, said) == (pair.found.change, pair.found.by_clock)

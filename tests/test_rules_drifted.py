@@ -209,6 +209,22 @@ def test_what_is_as_fast_or_faster_passes() -> None:
     assert Status.PASSED is check(slower_than_baseline, speeds(pair(SLOW, STEADY))).status
 
 
+def at_clocks(before: float, after: float) -> Pair:
+    """Give a measurement whose time is by the clock alone."""
+    seconds = [each * before / after for each in STEADY]
+    found = compare_seconds(STEADY, seconds, clock_before=before, clock_after=after)
+    return replace(pair(STEADY, seconds), found=found)
+
+
+def test_a_clock_that_is_far_lower_is_no_excuse() -> None:
+    """This machine gave more: the finding says that it is the clock. A few percent are the room's temperature."""
+    found = speeds(at_clocks(1410, 1000))
+    said = check(slower_than_baseline, found)
+    assert (1, 0) == (found.measured, found.ambiguous)
+    assert "The clock explains the difference: 1410 MHz against 1000 MHz." == said.finding.detail
+    assert () == speeds(at_clocks(1410, 1380), pair(STEADY, STEADY)).slower
+
+
 def test_what_is_ambiguous_is_no_finding() -> None:
     """Wild samples allow no judgement; alone they leave it unknown."""
     found = speeds(pair(WILD, [each * 1.2 for each in WILD]))

@@ -25,7 +25,10 @@ class Drifted:
 
 @dataclass(frozen=True)
 class Slowed:
-    """One measurement that became slower. ``speedup`` is of now against then, with the interval of the samples."""
+    """One measurement that became slower. ``speedup`` is of now against then, with the interval of the samples.
+
+    ``why``: what explains it, where that was measured beside it.
+    """
 
     name: str = ""
     conditions: str = ""  # precision and configuration in words
@@ -35,6 +38,7 @@ class Slowed:
     speedup: Optional[float] = None
     lowest: Optional[float] = None
     highest: Optional[float] = None
+    why: str = ""
 
 
 @dataclass(frozen=True)

@@ -148,8 +148,8 @@ def slower_than_baseline(drift: Drift | None) -> Iterator[Finding]:
 
     ## How it is detected
     The samples of then and now are compared by their intervals, not by their medians alone. It fires only where the
-    intervals part; where they overlap too much, or the clocks explain the difference, the answer is ambiguous and no
-    finding.
+    intervals part; where they overlap too much the answer is ambiguous and no finding. What a lower clock explains is
+    one from 5 % on, and named: below that, clocks wander with the temperature.
 
     ## What to do
     Look at what else differs from the baseline. Measure again when the machine is idle.
@@ -164,7 +164,7 @@ def slower_than_baseline(drift: Drift | None) -> Iterator[Finding]:
     for each in drift.slower:
         yield Finding(
             f"{each.name} gives {_rate(each.after, each.unit)}, it gave {_rate(each.before, each.unit)}{_by(each)}",
-            "",
+            f"{each.why[0].upper()}{each.why[1:]}." if each.why else "",
             evidence=(
                 Evidence("drift.slower", _rate(each.before, each.unit), drift.source, "file", f"on {drift.saved[:10]}"),
                 Evidence("drift.slower", _rate(each.after, each.unit), "this measurement", "fresh-process", "now"),
