@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import multiprocessing.context
 import random
 import sys
 import types
@@ -66,6 +68,42 @@ def test_the_loader_is_measured_by_the_number_of_workers(
     assert ("loader-dali", "not-applicable") == (fact.measured[-1].name, fact.measured[-1].state)
     assert (True, 4 * 3 * 224 * 224 * 4) == (fact.made_here, fact.batch_bytes)
     assert [] == list(tmp_path.iterdir())
+
+
+class Picture:
+    """An image as far as a decoder asks it."""
+
+    size = (320, 240)
+
+    def convert(self, _mode: str) -> Picture:
+        """Be RGB already."""
+        return self
+
+    def resize(self, size: tuple[int, int], _how: int, *, box: Any) -> Picture:
+        """Be of that size."""
+        assert box
+        self.size = size
+        return self
+
+    def tobytes(self) -> bytes:
+        """Give its pixels."""
+        return bytes(range(256)) * (3 * self.size[0] * self.size[1] // 256)
+
+
+def test_workers_are_forked_whatever_this_python_starts_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.14 asks a server for new processes: what is measured here would have to be pickled, and cannot be."""
+    import torch
+
+    usual = multiprocessing.context._default_context
+    monkeypatch.setattr(usual, "_actual_context", multiprocessing.get_context("forkserver"))
+    monkeypatch.setitem(sys.modules, "torchvision.transforms", None)
+    pil = types.SimpleNamespace(open=lambda _file: contextlib.nullcontext(Picture()))
+    folder = Folder("/nowhere", ("a.jpg", "b.jpg"), made_here=True)
+    loading = loader.Loading(context(), Cpu(torch, "cpu", 1), Wanted(device="cpu", batch=2), folder, pil)
+    work = loading._load(1)
+    assert work.check is not None
+    assert (True, None) == work.check()
+    work.operation()
 
 
 def test_workers_whose_batches_do_not_fit_into_shared_memory_are_not_started(

@@ -176,6 +176,8 @@ class Loading:
         """Load batches; with workers a sample is as many batches as there are workers, since they come in bursts."""
         at_once = max(1, workers)
         options: Dict[str, Any] = {"num_workers": workers}
+        if workers and "fork" in self._torch.multiprocessing.get_all_start_methods():
+            options["multiprocessing_context"] = "fork"  # Python 3.14 would pickle the decoder, and fail
         data = Images(self._folder.files, self._decode)
         loader = self._torch.utils.data.DataLoader(
             data, batch_sampler=Batches(len(data), self._batch), **options
