@@ -116,11 +116,15 @@ def ladder(document: Document) -> str:
         axes.barh(place, abs(rate - start) if not before else abs(rate - before), left=start, color=color, height=0.55)
         axes.text(max(rate, before or 0.0), place, f"\N{NO-BREAK SPACE}{_worth(each)}", va="center", color=TEXT)
     axes.set_yticks(range(len(rows)), [_step(each) for each in reversed(rows)])
-    sample = document["model"]["sample"] if document["model"] else "image"
-    axes.set_xlabel(f"{clean(sample, LONGEST_LABEL)}s a second")
+    axes.set_xlabel(_samples(document))
     axes.margins(x=0.3)
     axes.set_xlim(left=0)
     return _svg(figure, "What each change is worth")
+
+
+def _samples(document: Document) -> str:
+    sample = document["model"]["sample"] if document["model"] else "image"
+    return f"{clean(sample, LONGEST_LABEL)}s a second"
 
 
 def _worth(row: Document) -> str:
@@ -156,7 +160,7 @@ def ceilings(document: Document) -> str:
     _plain_numbers(axes.xaxis)
     axes.margins(x=0.35)
     axes.set_yticks(range(len(found)), [name for name, _ in reversed(found)])
-    axes.set_xlabel("images a second")
+    axes.set_xlabel(_samples(document))
     return _svg(figure, "What each part alone would allow")
 
 
