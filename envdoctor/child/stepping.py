@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, NoReturn
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NoReturn, Optional
 
 from envdoctor.child import kernel
 from envdoctor.child.answering import words
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Run = Callable[[Dict[str, Any], Callable[[Dict[str, Any]], None]], None]
 _BROKEN = 70
 _WORDS = 2000
+_TICK = 0.005
+_LINGER = 2.0  # seconds beyond its time in which a process must be gone; what it said is known without that
 
 
 def serve(request: Dict[str, Any], paths: Paths) -> None:
@@ -99,8 +101,11 @@ class _Fork:
             return {**ended, "said": said}
         if timed_out:
             return {"state": "timed-out", "reason": "no end within %g s" % self._step["seconds"], "said": said}
-        how = "killed by signal %d" % -code if code < 0 else "exit code %d" % code
-        return {"state": "failed", "reason": "the process ended (%s)%s" % (how, last and ": " + last), "said": said}
+        return {
+            "state": "failed",
+            "reason": "the process ended (%s)%s" % (_how(code), last and ": " + last),
+            "said": said,
+        }
 
     def _heard_all(self) -> bool:
         """Read until the process has closed its end; False when the time is over, or nobody listens to us any more."""
@@ -115,15 +120,28 @@ class _Fork:
             elif ready or left <= 0:  # nothing is asked while a step runs: the other end is gone
                 return False
 
-    def _reap(self) -> int:
-        _, status = os.waitpid(self._pid, 0)
-        return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    def _reap(self) -> Optional[int]:
+        """Say how it ended; None of one that does not end although it was killed: it hangs inside a driver."""
+        latest = max(self._until, time.monotonic()) + _LINGER
+        while True:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+            if time.monotonic() >= latest:
+                return None
+            time.sleep(_TICK)
 
     def _parted(self) -> Any:
         """Give what was said, and the word on how it ended, if there is one; a line that was cut off is left out."""
         lines = [json.loads(each) for each in self._text.split(b"\n")[:-1]]
         ended = lines.pop() if lines and "state" in lines[-1] else None
         return lines, ended
+
+
+def _how(code: Optional[int]) -> str:
+    if code is None:
+        return "it closed its answer and hangs"
+    return "killed by signal %d" % -code if code < 0 else "exit code %d" % code
 
 
 def _be(run: Run, step: Dict[str, Any], rows: int, printed: int, parent: int) -> NoReturn:
