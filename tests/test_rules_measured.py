@@ -13,6 +13,7 @@ from envdoctor.diagnose import examine
 from envdoctor.facts.bench import BenchGemm, BenchMemory, Fingerprint, Measured, OtherProcess
 from envdoctor.facts.host import Environment, Variable
 from envdoctor.facts.libraries import Toolkit
+from envdoctor.facts.nvml import GpuFabric, NvLink
 from envdoctor.facts.surroundings import Fabric, InfinibandPort
 from envdoctor.finding import Finding, Severity, Status
 from envdoctor.rules import RULES
@@ -370,6 +371,27 @@ def test_a_link_that_is_narrow_while_it_copies() -> None:
 def test_all_reduce_against_the_links(links: int, busbw: float, fires: bool) -> None:
     """235 of 240 GB/s is healthy, 215 over eleven links as well; 180 over twelve is not."""
     run = replace(cards.a100(), collectives=cards.all_reduce(busbw), fabric=cards.nvlinks(links))
+    assert fires is ("allreduce-below-links" in findings(run))
+
+
+@pytest.mark.parametrize(
+    ("ends", "ranks", "fires"),
+    [
+        (lambda gpu: [gpu ^ 1], 8, False),  # bridges
+        (lambda gpu: [gpu ^ 1], 2, True),
+        (lambda gpu: [each for each in range(4) if each != gpu % 4], 4, True),  # each GPU with each other one
+        (lambda _gpu: [100, 101], 8, True),  # switches
+        (lambda _gpu: [100], 8, True),
+    ],
+)
+def test_bridges_between_two_cards_make_no_ring_of_eight(
+    ends: Callable[[int], list[int]], ranks: int, fires: bool
+) -> None:
+    """Beyond the pair PCIe carries the data: no links promise more."""
+    each = [[NvLink(n, active=True, remote=f"0000:{end:02x}:00.0") for n, end in enumerate(ends(gpu) * 4)]
+            for gpu in range(8 if ranks > 2 else 2)]  # fmt: skip
+    fabric = GpuFabric(nvlinks=tuple(map(tuple, each)))
+    run = replace(cards.a100(), collectives=cards.all_reduce(18.0, ranks), fabric=fabric)
     assert fires is ("allreduce-below-links" in findings(run))
 
 

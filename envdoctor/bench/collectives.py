@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 GIGA = 1e9
 PLATEAU_BYTES = 256 << 20  # below this size, latency counts
 ALL_REDUCE = "all-reduce"
+PAIR = 2
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,21 @@ class LinkExpectation:
     source: str
 
 
-def expected_over_links(machine: Machine, fabric: GpuFabric | None) -> LinkExpectation | None:
+def expected_over_links(machine: Machine, fabric: GpuFabric | None, ranks: int) -> LinkExpectation | None:
     """Give what a ring over the active NVLinks of the weakest GPU reaches; None without NVLinks or knowledge of them.
 
-    NVLink SHARP goes beyond it: that is no fault.
+    NVLink SHARP goes beyond it: that is no fault. Bridges between two cards make no ring of more.
     """
-    if fabric is None or machine.capability is None:
+    if fabric is None or machine.capability is None or (ranks > PAIR and _bridged(fabric)):
         return None
     active = [sum(link.active is True for link in links) for links in fabric.nvlinks]
     if not active or min(active) == 0:
         return None
     reach = references.over_nvlink(machine.capability, min(active))
     return LinkExpectation(reach, min(active), references.NVLINK_SOURCE) if reach else None
+
+
+def _bridged(fabric: GpuFabric) -> bool:
+    """Tell whether some GPU has one other at the ends of all its links: a switch is at the ends of everybody's."""
+    ends = [frozenset(e.remote.lower() for e in links if e.active and e.remote) for links in fabric.nvlinks]
+    return any(len(each) == 1 and ends.count(each) == 1 for each in ends)

@@ -188,7 +188,7 @@ def _collective(machine: Machine, each: Collective, fabric: GpuFabric | None, fo
     if each.busbw is None:
         return plain
     rate = Rate("GB/s", each.busbw, each.bus_samples)
-    links = expected_over_links(machine, fabric)
+    links = expected_over_links(machine, fabric, each.ranks)
     expected = None
     if links and each.op == ALL_REDUCE and each.bytes >= PLATEAU_BYTES and found.ranks == found.ranks_here:
         how = f"ring over {links.links} active NVLinks of each GPU; NVLink SHARP gives more"

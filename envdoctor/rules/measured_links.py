@@ -124,8 +124,8 @@ def allreduce_below_links(
 
     ## How it is detected
     Bus bandwidth as nccl-tests defines it, of the slowest rank, from 256 MiB on. Healthy machines reach 98 % of NCCL's
-    figure: 235 of 240 GB/s on 8 A100. Below 85 % fires. More than 100 % is NVLink SHARP, and no fault. Without NVLinks
-    there is no expectation.
+    figure: 235 of 240 GB/s on 8 A100. Below 85 % fires. More than 100 % is NVLink SHARP, and no fault. Without NVLinks,
+    or with bridges that join the cards in pairs, there is no expectation.
 
     ## What to do
     Look at the transport in NCCL's log: SHM or NET where P2P should be. Look at links that are down, and at NCCL_*
@@ -139,9 +139,9 @@ def allreduce_below_links(
     machine = measured_gpu(device, clocks)
     if (collectives.ranks or 0) > (collectives.ranks_here or 0):
         raise NotApplicable("the ranks are on several hosts: bus bandwidth there is no link's speed")
-    expected = expected_over_links(machine, fabric)
+    expected = expected_over_links(machine, fabric, collectives.ranks or 0)
     if expected is None:
-        raise NotApplicable("no active NVLinks are known")
+        raise NotApplicable("no active NVLinks are known that join these GPUs")
     found = plateau(collectives)
     if found is None or found.busbw is None:
         raise Unknown("no all-reduce of 256 MiB or more was measured")
