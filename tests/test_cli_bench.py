@@ -23,7 +23,7 @@ from tests.bench_machines import cards
 from tests.bench_machines.making import clocks, product
 from tests.command import Done, here, valid
 from tests.healthy_machines.servers import a100_on_driver_535
-from tests.test_rules_measured import outlier
+from tests.test_rules_measured import between_gpus, outlier
 
 
 def snapshot(run: Run) -> Snapshot:
@@ -307,3 +307,12 @@ def test_a_clock_counts_against_a_card_that_was_as_warm(label: str, said: Change
         results.append(result_of(examine(snapshot(found))))
     (pair,) = compare(*results).pairs
     assert (Change.AMBIGUOUS, said) == (pair.found.change, pair.found.by_clock)
+
+
+def test_copies_between_gpus_are_shown(measured: dict[str, Any]) -> None:
+    """Each pair is a measurement; in the terminal only all of them together."""
+    measured["answer"] = snapshot(between_gpus())
+    rows = [each for each in ask("--format", "json").json["measurements"] if "peer-copy" == each["name"]]
+    assert [("cuda:1", "GB/s", "unknown")] == [(each["config"]["to"], each["unit"], each["verdict"]) for each in rows]
+    assert "peer-copy from cuda:0 to cuda:1" in ask("--show", "all").out
+    assert "peer-copy" not in ask().out

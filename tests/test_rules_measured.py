@@ -10,7 +10,7 @@ import pytest
 
 from envdoctor.bench.run import Run
 from envdoctor.diagnose import examine
-from envdoctor.facts.bench import BenchGemm, BenchMemory, Fingerprint, Measured, OtherProcess
+from envdoctor.facts.bench import BenchGemm, BenchMemory, Fingerprint, Measured, OtherProcess, PeerCopy
 from envdoctor.facts.host import Environment, Variable
 from envdoctor.facts.libraries import Toolkit
 from envdoctor.facts.nvml import GpuFabric, NvLink
@@ -120,6 +120,23 @@ def test_a_noisy_run() -> None:
     found = findings(replace(cards.a100(), gemm=BenchGemm(measured=made), model=None))
     assert {"measurement-unstable"} == set(found)
     assert "spread by" in status(replace(cards.a100(), gemm=BenchGemm(measured=made)), "gemm-below-reference")[1]
+
+
+def between_gpus(*, copied: bool = True, summed: bool = True) -> Run:
+    """Make an A100 beside another one: what was copied there, and the sum of both, as it must be or not."""
+    found = cards.all_reduce(235.0)
+    config = {"from": "cuda:0", "to": "cuda:1", "bytes": "128 MiB"}
+    copy = measured("collectives", "peer-copy", 200.0, 1 << 27, "byte", "int8", config=config, correct=copied)
+    sums = tuple(replace(each, correct=summed) for each in found.measured)
+    return replace(cards.a100(), collectives=replace(found, measured=sums, peers=(PeerCopy(0, 1, True, copy),)))
+
+
+def test_what_is_wrong_between_gpus_is_said() -> None:
+    """A broken way between two GPUs gives wrong numbers and no error: its speed is not what matters."""
+    assert "measurement-impossible" not in findings(between_gpus())
+    wrong = findings(between_gpus(copied=False))["measurement-impossible"]
+    assert ("int8 peer-copy from cuda:0 to cuda:1: wrong results", Severity.ERROR) == (wrong.title, wrong.severity)
+    assert "all-reduce: wrong results" == findings(between_gpus(summed=False))["measurement-impossible"].title
 
 
 def test_zeros_as_input() -> None:

@@ -185,7 +185,7 @@ def _collective(machine: Machine, each: Collective, fabric: GpuFabric | None, fo
     from envdoctor.bench.collectives import ALL_REDUCE, PLATEAU_BYTES, expected_over_links
 
     plain = judged(machine, each.measured)
-    if each.busbw is None:
+    if each.busbw is None or plain.verdict is Verdict.IMPOSSIBLE:  # how fast a wrong sum is says nothing
         return plain
     rate = Rate("GB/s", each.busbw, each.bus_samples)
     links = expected_over_links(machine, fabric, each.ranks)
@@ -196,6 +196,15 @@ def _collective(machine: Machine, each: Collective, fabric: GpuFabric | None, fo
     # Physics does not bound it from here: with NVLink SHARP more is counted than goes over the wire.
     said = judge(each.busbw, limits.Limit(most=float("inf")), expected, without="no expectation for this transport")
     return replace(plain, rate=rate, judged=said, expected=expected)
+
+
+def peers(machine: Machine, found: BenchCollectives) -> tuple[Judgement, ...]:
+    """Give each copy from GPU to GPU: whether it is right, and how fast; what carries it is not known well enough."""
+    bare, without = replace(machine, track=None), "no expectation for a path between GPUs"  # our looks are at one GPU
+    around = f"{without}, and this one goes through the host: there is no peer access"
+    return tuple(
+        judged(bare, each.measured, without=around if each.can_access is False else without) for each in found.peers
+    )
 
 
 def is_measured(measured: Measured) -> bool:

@@ -78,6 +78,7 @@ class Run:
         if self.model:
             yield from training.measurements(machine, self.model)
         if self.collectives:
+            yield from judging.peers(machine, self.collectives)
             yield from judging.collectives(machine, self.collectives, self.fabric)
         without = "no reference: it depends on this host"
         own = (*(self.loader.measured if self.loader else ()), *(self.host.measured if self.host else ()))

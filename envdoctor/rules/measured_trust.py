@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from envdoctor.facts.bench import (
     BenchAttention,
     BenchClocks,
+    BenchCollectives,
     BenchCopies,
     BenchDevice,
     BenchGemm,
@@ -42,6 +43,7 @@ def measurement_impossible(
     copies: BenchCopies | None,
     attention: BenchAttention | None,
     model: BenchModel | None,
+    collectives: BenchCollectives | None,
 ) -> Iterator[Finding]:
     """A measurement cannot be true: its result is wrong, or it is faster than the hardware can be.
 
@@ -53,13 +55,15 @@ def measurement_impossible(
     A rate that is too good hides what is slow. A wrong product ruins a training without an error.
 
     ## How it is detected
-    Each product is compared with one of higher precision before its speed is believed. A rate more than 5 % above what
-    the measured clock allows, a memory buffer that fits into the cache, a copy faster than its link, and a product
-    without any rounding error (so on inputs that were no random numbers) are not believed either.
+    Each product is compared with one of higher precision before its speed is believed; copies, also those from GPU to
+    GPU, with what was sent; sums over ranks with what they must be. A rate more than 5 % above what the measured clock
+    allows, a memory buffer that fits into the cache, a copy faster than its link, and a product without any rounding
+    error (so on inputs that were no random numbers) are not believed either.
 
     ## What to do
     For a rate: measure again, and report it with the file of the result. For a wrong product: measure on another GPU.
-    If it is right there, this card computes wrongly and must not train.
+    If it is right there, this card computes wrongly and must not train. Where copies or sums between GPUs are wrong,
+    switch off the IOMMU or ACS of the host; until then NCCL_P2P_DISABLE=1 goes around it.
 
     ## Sources
     https://github.com/stas00/ml-engineering/tree/master/compute/accelerator
@@ -67,10 +71,10 @@ def measurement_impossible(
     from envdoctor.bench.run import Run
     from envdoctor.bench.verdict import Verdict
 
-    given = _suites(gemm, memory, copies, attention, model)
+    given = _suites(gemm, memory, copies, attention, model, collectives)
     if not given:
         raise Unknown("nothing was measured")
-    run = Run(device, clocks, gemm, memory, copies, attention, model)
+    run = Run(device, clocks, gemm, memory, copies, attention, model, collectives=collectives)
     untrue = [each for each in run.judgements if each.verdict is Verdict.IMPOSSIBLE]
     for wrong in (True, False):
         found = [each for each in untrue if (each.measured.correct is False) is wrong]
@@ -80,7 +84,7 @@ def measurement_impossible(
 
 def _untrue(found: list[Judgement], given: list[Fact], device: BenchDevice, *, wrong: bool) -> Finding:
     first = found[0]
-    named = " ".join(filter(None, (first.measured.precision, first.name, first.config.get("shape", ""))))
+    named = _named(first)
     more = f", and {len(found) - 1} more" if len(found) > 1 else ""
     evidence = tuple(_told(each, given) for each in found[:SHOWN])
     fix = Fix(
@@ -99,8 +103,13 @@ def _told(found: Judgement, given: list[Fact]) -> Evidence:
     from envdoctor.facts import key_of
 
     fact = next((each for each in given if key_of(type(each)) == f"bench_{found.measured.suite}"), given[0])
-    label = " ".join(filter(None, (found.measured.precision, found.name, found.config.get("shape", ""))))
-    return see(fact, "measured", label, found.judged.reason)
+    return see(fact, "measured", _named(found), found.judged.reason)
+
+
+def _named(found: Judgement) -> str:
+    of = found.config
+    where = of.get("shape") or (f"from {of['from']} to {of['to']}" if "from" in of and "to" in of else "")
+    return " ".join(filter(None, (found.measured.precision, found.name, where)))
 
 
 @rule(

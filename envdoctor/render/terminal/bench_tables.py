@@ -26,6 +26,7 @@ JUDGED = (
     Column("", number=False), Column("median"), Column("spread"), Column("of peak"), Column("at clock"),
     Column("reference"), Column("verdict", number=False),
 )  # fmt: skip
+PEER_COPY = "peer-copy"
 TITLES = {
     "gemm": "Matrix products, {unit}: the best of several shapes",
     "memory": "The device's own memory, {unit}",
@@ -33,13 +34,14 @@ TITLES = {
     "attention": "Attention, {unit}",
     "model": "The model, {unit}",
     "loader": "The loader, {unit}",
+    PEER_COPY: "Copies between GPUs, {unit}",
     "collectives": "Collectives, {unit} of bus bandwidth",
     "host": "The host, {unit}",
 }
 # What of a configuration tells measurements apart, and the word before it.
 SAID = {
     "device": "", "shape": "", "batch": "batch ", "inputs": "", "workers": "workers ", "decoder": "",
-    "numa_node": "NUMA node ", "ranks": "ranks ", "bytes": "",
+    "numa_node": "NUMA node ", "from": "from ", "to": "to ", "ranks": "ranks ", "bytes": "",
 }  # fmt: skip
 QUIET = frozenset({"skipped", "not-applicable"})
 FEWEST = 5  # samples: with fewer there is no spread to speak of
@@ -50,7 +52,7 @@ SMALLER = {"TFLOPS": "GFLOPS", "TOPS": "GOPS"}
 def tables(result: Result, look: Look, *, everything: bool) -> Iterator[Line]:
     """Give one table a suite; ``everything`` adds each shape, each direction, and what does not apply here."""
     for suite, title in TITLES.items():
-        found = [each for each in result.judgements if each.measured.suite == suite]
+        found = [each for each in result.judgements if _table_of(each) == suite]
         rows = [each for each in found if each.value and (everything or _is_short(each))]
         if rows:
             yield from _table(title, rows, look)
@@ -61,6 +63,10 @@ def tables(result: Result, look: Look, *, everything: bool) -> Iterator[Line]:
         if suite == "model":
             yield from bench_ladder.stages(result, look)
             yield from bench_ladder.ladder(result, look, everything=everything)
+
+
+def _table_of(each: Judgement) -> str:
+    return PEER_COPY if each.name == PEER_COPY else each.measured.suite
 
 
 def _table(title: str, rows: Sequence[Judgement], look: Look) -> Iterator[Line]:
@@ -96,7 +102,12 @@ def _size(key: str, text: str) -> str:
 
 
 def _is_short(each: Judgement) -> bool:
-    """Tell whether a row belongs into the short form: of products the best ones, of attention the forward pass."""
+    """Tell whether a row belongs into the short form: of products the best ones, of attention the forward pass.
+
+    Copies between GPUs are as many as there are pairs: only those that cannot be believed do.
+    """
+    if each.name == PEER_COPY:
+        return each.verdict is Verdict.IMPOSSIBLE
     if each.measured.suite == "gemm":
         return each.name == "gemm-best" or each.verdict is Verdict.IMPOSSIBLE or "device" in each.config
     return not (each.measured.suite == "attention" and "backward" in each.name)
