@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
@@ -15,9 +17,10 @@ from envdoctor.facts.torch import TorchBuild
 from envdoctor.finding import Severity, Status
 from envdoctor.knowledge.cuda import branches
 from envdoctor.knowledge.torch import releases
+from envdoctor.outcome import Failed
 from envdoctor.rules.out_of_date import knowledge_out_of_date
 from envdoctor.rules.partial import snapshot_partial
-from envdoctor.snapshot import Snapshot
+from envdoctor.snapshot import ProbeResult, Snapshot
 from envdoctor.testing import check
 from tests.rule_facts import UBUNTU, WSL, build, module
 
@@ -87,5 +90,14 @@ def test_facts_of_another_version_are_info() -> None:
 
 def test_interrupted_run_is_a_warning() -> None:
     """Ctrl-C leaves facts behind that are not all: two machines must not be compared by them."""
-    (finding,) = examine(Snapshot(interrupted=True), (snapshot_partial,)).findings
+    cut = ProbeResult("torch-live", "torch_live", Failed("interrupted in import torch"))
+    (finding,) = examine(Snapshot(probes=(cut,), interrupted=True), (snapshot_partial,)).findings
     assert ("snapshot-partial@interrupted", Severity.WARNING) == (finding.key, finding.severity)
+    assert "1 question without an answer" == finding.evidence[0].value
+
+
+def test_ctrl_c_after_the_last_answer_lacks_nothing() -> None:
+    """Ctrl-C that came when every question had its answer leaves nothing out, and nothing is said to be missing."""
+    answered = replace(snapshot.of(Host(system="Linux")), interrupted=True)
+    report = examine(answered, (snapshot_partial,))
+    assert ((), Status.PASSED) == (report.findings, report.checks[0].status)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from envdoctor.facts.run import ProbeEnd, ProbeRun
+from envdoctor.facts.run import INTERRUPTED, ProbeEnd, ProbeRun
 from envdoctor.finding import Command, Evidence, Finding, Fix, Safety, Severity, headline
 from envdoctor.rule import rule
 
@@ -41,8 +41,8 @@ def snapshot_partial(run: ProbeRun) -> Iterator[Finding]:
 
     ## How it is detected
     Three or more questions that ended without an answer, for the same reason: the words are those of the program that
-    was to lead there. The run's own mark, and the keys of the file against the outcomes of its probes and the facts
-    that this version knows. Facts of another version alone are info.
+    was to lead there. The run's own mark with the questions that it left open, and the keys of the file against the
+    outcomes of its probes and the facts that this version knows. Facts of another version alone are info.
 
     ## What to do
     Run the command by hand that leads there. It gets no terminal and no password from envdoctor: what asks for one
@@ -53,12 +53,13 @@ def snapshot_partial(run: ProbeRun) -> Iterator[Finding]:
     https://man.openbsd.org/ssh_config#BatchMode
     https://docs.docker.com/reference/cli/docker/container/exec/
     """
-    if run.interrupted:
-        ends = sum(each.reason.startswith("interrupted") for each in run.probes)
-        shown = Evidence("probe_run.interrupted", f"{ends} questions without an answer", "this run", "", "interrupted")
+    ends = sum(each.reason.startswith(INTERRUPTED) for each in run.probes)
+    if run.interrupted and ends:
+        left = f"{ends} question{'s' if ends > 1 else ''} without an answer"
+        shown = Evidence("probe_run.interrupted", left, "this run", "", "interrupted")
         yield Finding("The run was interrupted before all was known", "", (shown,), (_again(),), "interrupted")
     for reason, ends_alike in cut_short(run).items():
-        if not (run.interrupted and reason.startswith("interrupted")):
+        if not (run.interrupted and reason.startswith(INTERRUPTED)):
             yield _unanswered(run, reason, ends_alike)
     for field, names in (("lost", run.lost), ("left_out", run.left_out)):
         if names:
