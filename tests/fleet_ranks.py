@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from envdoctor.fleet.board import BoardError, HttpBoard
 from tests.command import environment, valid
 
 SECONDS = 240.0  # for a machine that does much else
+BY_HAND = "environment"  # what ranks call their run that no launcher has named
 ENVDOCTOR = [sys.executable, "-m", "envdoctor"]
 LAUNCHERS = (
     "RANK",
@@ -147,6 +149,23 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
+
+
+def wait_for_notices(made: Group, port: int, *keys: str, seconds: float = SECONDS) -> None:
+    """Wait until all of these notices are on the board of ranks that were started by hand, while all of them live."""
+    until = time.monotonic() + seconds
+    with contextlib.closing(HttpBoard(BY_HAND, "127.0.0.1", port)) as board:
+        while not _has(board, keys):
+            ended = {rank: process.returncode for rank, process in made.processes.items() if process.poll() is not None}
+            assert not ended, f"ended before {keys}: {ended}"
+            assert time.monotonic() < until, f"not all of {keys} within {seconds:g} s"
+            time.sleep(0.1)
+
+
+def _has(board: HttpBoard, keys: Sequence[str]) -> bool:
+    with contextlib.suppress(BoardError):  # it is not open yet
+        return len(board.look(keys)) == len(keys)
+    return False
 
 
 def on(report: Any, id_: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from tests.fleet_ranks import (
     group,
     on,
     plug_in,
+    wait_for_notices,
 )
 
 QUICK = ("--level", "quick", "--timeout", "60", "--sync-timeout", "120")
@@ -81,11 +81,11 @@ def test_a_rank_whose_probe_crashes_reports_that(tmp_path: Path) -> None:
 
 def test_when_rank_0_dies_the_next_rank_reports(tmp_path: Path) -> None:
     """Rank 0 held the board: rank 1 says that it is gone, and all fail."""
-    path = plug_in(tmp_path / "sick", "time.sleep(20)", seconds=60)
+    path, port = plug_in(tmp_path / "sick", "time.sleep(3600)", seconds=200), free_port()
     with group() as made:
-        options = ("--level", "quick", "--timeout", "60", "--sync-timeout", "15")
-        by_hand(made, 3, free_port(), tmp_path, *options, own=lambda rank: {"PYTHONPATH": path} if not rank else {})
-        time.sleep(5)
+        options = ("--level", "quick", "--timeout", "180", "--sync-timeout", "15")
+        by_hand(made, 3, port, tmp_path, *options, own=lambda rank: {"PYTHONPATH": path} if not rank else {})
+        wait_for_notices(made, port, "hello/0", "snapshot/1", "snapshot/2")
         os.killpg(made.processes[0].pid, signal.SIGKILL)
         ended = made.end()
     assert [1, 1] == [ended[rank].code for rank in (1, 2)]
@@ -109,9 +109,10 @@ def test_another_version_of_envdoctor_is_named(tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_the_waiting_with_a_report(tmp_path: Path) -> None:
     """Ctrl-C on rank 0 while it waits shows what is known, and ends with 130."""
+    port = free_port()
     with group() as made:
-        by_hand(made, 2, free_port(), tmp_path, "--level", "quick", "--sync-timeout", "600", ranks=(0,))
-        time.sleep(6)
+        by_hand(made, 2, port, tmp_path, "--level", "quick", "--sync-timeout", "600", ranks=(0,))
+        wait_for_notices(made, port, "snapshot/0")
         os.kill(made.processes[0].pid, signal.SIGINT)
         ended = made.end()[0]
     assert (130, True) == (ended.code, ended.report["interrupted"])
