@@ -181,6 +181,25 @@ def test_a_damaged_baseline_says_how_to_save_it_anew(saved: Path, state: Path) -
     assert (2, True) == (done.code, "not JSON" in done.err and "'envdoctor baseline save' writes it anew" in done.err)
 
 
+@pytest.mark.parametrize("command", [("baseline", "check"), ("baseline", "list"), ("diff", "--since", "yesterday")])
+def test_a_state_directory_that_cannot_be_read_is_named(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HOME may be another user's, or there is none."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    done = here(*command)
+    assert (4, True) == (done.code, f"{tmp_path / 'file' / 'envdoctor'} cannot be read: Not a directory" in done.err)
+
+    def unknown(_self: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    done = here(*command)
+    assert (4, True) == (done.code, "there is no home directory to keep baselines in" in done.err)
+
+
 def test_strict_alone_says_what_is_missing() -> None:
     """An option that needs another one names it."""
     done = check("--strict")

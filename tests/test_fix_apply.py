@@ -301,6 +301,31 @@ def test_without_a_record_nothing_is_run(tmp_path: Path, monkeypatch: pytest.Mon
     assert not Path("never").exists()
 
 
+def test_where_no_record_can_be_read_none_was_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HOME may be another user's: the plan is printed all the same, and --undo says why there is nothing to take."""
+    from envdoctor.cli.streams import OwnFailure
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    assert records.left_open("/venv") is None
+    with pytest.raises(OwnFailure, match=r"--undo: .* cannot be read: .*; set XDG_STATE_HOME to another place"):
+        records.read("last")
+
+
+def test_a_user_without_a_home_has_no_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may run as a number that no user has, without HOME."""
+    from envdoctor.cli.streams import OwnFailure
+
+    def unknown(_self: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    assert records.left_open("/venv") is None
+    with pytest.raises(OwnFailure, match="there is no home directory to keep records in"):
+        records.read("last")
+
+
 def test_one_environment_is_changed_by_one_run_at_a_time(state: Path) -> None:
     """While one run changes an environment a second one is refused, another environment is not; then it is free."""
     import click

@@ -150,12 +150,9 @@ checked.params += [each for each in check.command.params if each.name not in NOT
 @debug
 def listed() -> int:
     """List the saved baselines and the dated snapshots of each machine and environment."""
-    shelf = keeping.shelf()
-    try:
+    with keeping.reading() as shelf:
         names = sorted({*shelf.names(), *shelf.kept_names()})
         lines = [line for name in names for line in _lines(shelf, name)]
-    except OSError as error:
-        raise streams.OwnFailure(f"{shelf.top} cannot be read: {error.strerror or error}") from None
     nothing = f"Nothing is saved in {shelf.top}: '{keeping.SAVE}' saves this machine's normal."
     streams.print_out("\n".join(lines or [nothing]) + "\n")
     return exits.OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,31 @@ from envdoctor.cli.streams import OwnFailure
 from envdoctor.when import WhenError, parse_when
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from envdoctor.cli.catalogue import Catalogue
     from envdoctor.snapshot import Snapshot
 
 SAVE = "envdoctor baseline save"
+ELSEWHERE = "set XDG_STATE_HOME to another place"
 
 
 def shelf() -> baseline.Shelf:
     """Give the user's shelf."""
-    return baseline.Shelf.of_user()
+    try:
+        return baseline.Shelf.of_user()
+    except RuntimeError:  # a user that the system does not know, without HOME
+        raise OwnFailure(f"there is no home directory to keep baselines in; {ELSEWHERE}") from None
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[baseline.Shelf]:
+    """Give the user's shelf, and say in words that it cannot be read: the home directory may be another user's."""
+    found = shelf()
+    try:
+        yield found
+    except OSError as error:
+        raise OwnFailure(f"{found.top} cannot be read: {error.strerror or error}; {ELSEWHERE}") from None
 
 
 def moment(words: str) -> dt.datetime:
@@ -30,8 +47,9 @@ def moment(words: str) -> dt.datetime:
         found = parse_when(words, dt.datetime.now().astimezone())
     except WhenError as error:
         raise click.UsageError(f"--since: {error}") from None
-    if not shelf().kept_names():
-        where = shelf().top / "history"
+    with reading() as kept:
+        any_kept, where = bool(kept.kept_names()), kept.top / "history"
+    if not any_kept:
         raise click.UsageError(f"--since: nothing is kept in {where}: '{SAVE} --keep' keeps a dated snapshot")
     return found
 
@@ -41,7 +59,8 @@ def kept_at(moment: dt.datetime, now: Snapshot, catalogue: Catalogue) -> tuple[S
     from envdoctor.cli import saved
 
     name = baseline.name_of(now)
-    history = shelf().history(name)
+    with reading() as kept:
+        history = kept.history(name)
     if not history:
         raise click.UsageError(f"--since: nothing is kept of this environment ({name}): '{SAVE} --keep' keeps it")
     for each in baseline.at(history, moment):
@@ -58,16 +77,20 @@ def kept_at(moment: dt.datetime, now: Snapshot, catalogue: Catalogue) -> tuple[S
 
 def check_any() -> None:
     """Refuse to compare with a baseline where none was ever saved."""
-    if not shelf().names():
-        raise click.UsageError(f"no baseline is saved in {shelf().top / 'baselines'}: '{SAVE}' saves one")
+    with reading() as kept:
+        names, where = kept.names(), kept.top / "baselines"
+    if not names:
+        raise click.UsageError(f"no baseline is saved in {where}: '{SAVE}' saves one")
 
 
 def current(now: Snapshot, catalogue: Catalogue) -> tuple[Snapshot, str]:
     """Give the baseline of whoever was examined, and its file."""
     from envdoctor.cli import saved
 
-    file = shelf().current(baseline.name_of(now))
-    if not file.exists():
+    with reading() as kept:
+        file = kept.current(baseline.name_of(now))
+        there = file.exists()
+    if not there:
         raise click.UsageError(f"no baseline of this environment is saved ({file} is not there): '{SAVE}' saves one")
     try:
         return saved.read(str(file), catalogue, "baseline"), str(file)
@@ -79,6 +102,4 @@ def current(now: Snapshot, catalogue: Catalogue) -> tuple[Snapshot, str]:
 def cannot_keep(error: OSError, where: object) -> OwnFailure:
     """Say that a file cannot be kept, and where else it could be."""
     why = error.strerror or error
-    return OwnFailure(
-        f"nothing can be kept in {where}: {why}; set XDG_STATE_HOME to another place, or name one with -o"
-    )
+    return OwnFailure(f"nothing can be kept in {where}: {why}; {ELSEWHERE}, or name one with -o")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from envdoctor.cli.keeping import ELSEWHERE
 from envdoctor.cli.streams import OwnFailure
 from envdoctor.remedy.apply import SCHEMA, Record
 
@@ -27,7 +28,10 @@ EXPECTED = "expected a record that envdoctor fix --apply wrote, or 'last'"
 def folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Give the directory of the records: below XDG_STATE_HOME, or ~/.local/state."""
     said = environ.get("XDG_STATE_HOME", "")
-    top = Path(said) if said.startswith("/") else Path("~/.local/state").expanduser()
+    try:
+        top = Path(said) if said.startswith("/") else Path("~/.local/state").expanduser()
+    except RuntimeError:  # a user that the system does not know, without HOME
+        raise OwnFailure(f"there is no home directory to keep records in; {ELSEWHERE}") from None
     return top / "envdoctor" / "fixes"
 
 
@@ -47,7 +51,7 @@ class Keeper:
                 out.write(msgspec.json.format(msgspec.json.encode(record), indent=2))
             part.replace(self.path)
         except OSError as error:
-            raise OwnFailure(f"no record can be kept in {folder()}: {error.strerror or error}") from None
+            raise _cannot_keep(error) from None
         return self.path
 
 
@@ -68,7 +72,7 @@ def held(prefix: str) -> Iterator[tuple[int, ...]]:
         folder().mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(folder() / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise OwnFailure(f"no record can be kept in {folder()}: {error.strerror or error}") from None
+        raise _cannot_keep(error) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -92,6 +96,10 @@ def is_held(prefix: str) -> bool:
         return False
 
 
+def _cannot_keep(error: OSError) -> OwnFailure:
+    return OwnFailure(f"no record can be kept in {folder()}: {error.strerror or error}; {ELSEWHERE}")
+
+
 def _new() -> Path:
     where = folder()
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -100,9 +108,15 @@ def _new() -> Path:
 
 
 def left_open(prefix: str) -> tuple[Path, Record] | None:
-    """Give the newest record of an environment if nobody saw the end of its last step; None when all is well."""
-    found = sorted(folder().glob("*.json"), reverse=True)[:MOST_LOOKED_AT] if folder().is_dir() else []
-    for path in found:
+    """Give the newest record of an environment if nobody saw the end of its last step; None when all is well.
+
+    Where no record can be read, this user has written none.
+    """
+    try:
+        found = _all()
+    except (OSError, OwnFailure):
+        return None
+    for path in reversed(found[-MOST_LOOKED_AT:]):
         try:
             record = msgspec.json.decode(path.read_bytes(), type=Record)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
@@ -135,8 +149,19 @@ def read(word: str) -> tuple[Path, Record]:
     return path, record
 
 
+def _all() -> list[Path]:
+    """Name the records, the oldest first. Raises ``OSError`` where the directory is another user's."""
+    try:
+        return sorted(each for each in folder().iterdir() if each.suffix == ".json")
+    except FileNotFoundError:
+        return []
+
+
 def _last() -> Path:
-    found = sorted(folder().glob("*.json")) if folder().is_dir() else []
+    try:
+        found = _all()
+    except OSError as error:
+        raise OwnFailure(f"--undo: {folder()} cannot be read: {error.strerror or error}; {ELSEWHERE}") from None
     if not found:
         raise click.UsageError(f"--undo: there is no record in {folder()}: no --apply of this user changed anything")
     return found[-1]
