@@ -64,15 +64,19 @@ def load(path: Path | None = None, *, start: Path | None = None) -> Config:
     if path is not None:
         return parse(_table(path), str(path))
     notes: list[str] = []
-    for file in _upwards(start or Path.cwd()):
+    for file in _upwards(start):
         table = _found(file, notes)
         if table is not None:
             return parse(table, str(file), tuple(notes))
     return Config(notes=tuple(notes))
 
 
-def _upwards(start: Path) -> tuple[Path, ...]:
-    here = start.absolute()
+def _upwards(start: Path | None) -> tuple[Path, ...]:
+    """Name where a file may be; nowhere where the working directory has been removed."""
+    try:
+        here = (start or Path.cwd()).absolute()
+    except FileNotFoundError:
+        return ()
     return tuple(folder / name for folder in (here, *here.parents) for name in (OWN_FILE, SHARED_FILE))
 
 

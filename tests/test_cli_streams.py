@@ -92,6 +92,22 @@ def test_closed_streams_change_nothing(closed: str) -> None:
     assert (1, False) == (done.returncode, "Traceback" in done.stderr)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a directory in use cannot be removed there")
+def test_a_removed_working_directory_is_no_fault(tmp_path: Path) -> None:
+    """The machine is examined all the same; only a file that would have to lie there is refused."""
+    gone = tmp_path / "gone"
+    command = f"cd {gone} && rmdir {gone} && exec {sys.executable} -m envdoctor check --format json --level quick"
+    gone.mkdir()
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, env=environment(), check=False)
+    failed = [each for each in valid(done.stdout)["probes"] if each["outcome"] not in {"got", "absent"}]
+    assert ([], "") == (failed, done.stderr)
+    gone.mkdir()
+    command += " --also html:report.html"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, env=environment(), check=False)
+    assert (2, "") == (done.returncode, done.stdout)
+    assert "--also: 'report.html' cannot be written: the working directory has been removed" in done.stderr
+
+
 def test_narrow_terminal_is_honoured() -> None:
     """COLUMNS sets the width of a report; only commands, which are never broken, are longer."""
     text = fresh("demo", "cpu-only", COLUMNS="40").out

@@ -93,6 +93,14 @@ def test_no_file_is_an_empty_configuration(tmp_path: Path) -> None:
     assert config.load(start=tmp_path).level is None
 
 
+def test_removed_working_directory_has_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job's scratch directory may be gone while the job's shell still stands in it."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert Config() == config.load()
+
+
 def test_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     """A file named with --config must be there."""
     with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read: No such file"):

@@ -106,7 +106,10 @@ def _beside(target: Path) -> Iterator[Path]:
 
 def why_unwritable(path: Path) -> str | None:
     """Say why ``path`` cannot be written, before minutes are spent on what would go into it; None when it can."""
-    target = Path(os.path.realpath(path))
+    try:
+        target = Path(os.path.realpath(path))
+    except FileNotFoundError:  # a name without a directory, and no working directory
+        return "the working directory has been removed"
     if target.is_dir():
         return "is a directory"
     if not target.parent.is_dir():

@@ -47,6 +47,13 @@ class Object:
     names: Set[str] = field(default_factory=set)
 
 
+def _cwd() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""
+
+
 class Loader:
     """One played process: ``program`` and its dependencies are loaded first, then LD_PRELOAD's, then what you ask."""
 
@@ -61,7 +68,7 @@ class Loader:
     ) -> None:
         self.roots = roots or Roots()
         self.machine = machine or os.uname().machine
-        self.cwd = cwd or os.getcwd()
+        self.cwd = cwd or _cwd()
         self.loaded: List[Object] = []
         self.missing: List[Tuple[str, str]] = []  # (library, requested by)
         self.errors: List[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from itertools import islice
-from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 if TYPE_CHECKING:
     from envdoctor.probe import Context
@@ -40,18 +40,24 @@ def normalise(name: str) -> str:
 def search_path(context: Context) -> Tuple[Tuple[str, str], ...]:
     """Give the directories that an import looks into, in order and once each, with how each came onto the path.
 
-    A script's own directory comes first; unless PYTHONSAFEPATH forbids it, the working directory stands for it.
+    A script's own directory comes first; unless PYTHONSAFEPATH forbids it, the working directory stands for it. Where
+    that has been removed, imports find nothing by it.
     """
     by_environment = [part for part in context.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
-    chosen = {os.path.realpath(os.path.join(context.cwd, part)) for part in by_environment}
+    chosen = {os.path.realpath(each) for each in _absolute(by_environment, context)}
+    here = os.path.realpath(context.cwd) if context.cwd else ""
     first = () if context.environ.get("PYTHONSAFEPATH") else (context.cwd,)
     seen: Dict[str, Tuple[str, str]] = {}
-    for entry in (*first, *context.path):
-        directory = os.path.normpath(os.path.join(context.cwd, entry))
+    for directory in _absolute((*first, *context.path), context):
         real = os.path.realpath(directory)  # lib64 is a link to lib: one directory, not two
-        via = "cwd" if real == os.path.realpath(context.cwd) else "PYTHONPATH" if real in chosen else "path"
+        via = "cwd" if real == here else "PYTHONPATH" if real in chosen else "path"
         seen.setdefault(real, (directory, via))
     return tuple(seen.values())
+
+
+def _absolute(entries: Iterable[str], context: Context) -> List[str]:
+    given = (os.path.normpath(os.path.join(context.cwd, each)) for each in entries)
+    return [each for each in given if os.path.isabs(each)]
 
 
 def listings(context: Context) -> Tuple[Listing, ...]:
