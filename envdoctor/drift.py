@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from envdoctor.compare import flatten
 from envdoctor.compare.pair import Change, changed, in_stories, same_machine
-from envdoctor.compare.subjects import fact_of, rank_of, subject_of
+from envdoctor.compare.subjects import facts_of, rank_of, subject_of
 from envdoctor.compare.traits import OWN, SETTLED
 from envdoctor.facts.drift import Drift, Drifted, Slowed
 from envdoctor.lock import EXACT, fits
@@ -31,7 +31,7 @@ def from_baseline(
     changes = sorted((each for t in traits for each in changed(then, now, t)), key=lambda each: rank_of(each.key))
     both = (set(then.facts) & set(now.facts)) - PUT_TOGETHER
     one_sided = sorted((set(then.facts) ^ set(now.facts)) - PUT_TOGETHER)
-    compared = len([key for key in flatten(then, traits) if fact_of(key) in both])
+    compared = len([key for key in flatten(then, traits) if set() < facts_of(key) <= both])
     rows = tuple(_story(each) for each in in_stories(changes))
     drift = Drift(
         source=source, kind="baseline", saved=then.created, strict=strict, compared=compared, rows=rows,
@@ -50,7 +50,7 @@ def _story(changes: Sequence[Change]) -> Drifted:
 def from_lock(lock: Lock, now: Snapshot, *, strict: bool = False) -> Drift:
     """Compare with a lock file: what it names, by its tolerances. ``strict``: exactly, and nothing beyond it."""
     flat = flatten(now)
-    asked = {key: value for key, value in lock.values.items() if fact_of(key) in {"", *now.facts}}
+    asked = {key: value for key, value in lock.values.items() if facts_of(key) <= now.facts.keys()}
     rows = [
         Drifted(key, subject_of(key), _words(value), _words(flat.get(key)), tolerance)
         for key, value in asked.items()
@@ -58,7 +58,7 @@ def from_lock(lock: Lock, now: Snapshot, *, strict: bool = False) -> Drift:
     ]
     if strict:
         rows += [Drifted(key, subject_of(key), None, _words(flat[key])) for key in _beyond(lock, flat)]
-    left = sorted({fact_of(key) for key in lock.values} - {fact_of(key) for key in asked})
+    left = sorted({fact for key in lock.values for fact in facts_of(key)} - now.facts.keys())
     return Drift(
         source=lock.source, kind="lock", strict=strict, compared=len(asked), not_compared=tuple(left),
         rows=tuple(sorted(rows, key=lambda each: rank_of(each.key))),

@@ -10,15 +10,18 @@ import pytest
 from envdoctor import demo, drift
 from envdoctor.bench.compare import Difference, Pair
 from envdoctor.bench.statistics import compare as compare_seconds
+from envdoctor.compare import flatten
+from envdoctor.compare.pair import compare
 from envdoctor.diagnose import examine
 from envdoctor.facts.drift import Drift
 from envdoctor.facts.driver import KernelModule
 from envdoctor.facts.host import Environment, Host, Variable
+from envdoctor.facts.libraries import Libraries
 from envdoctor.facts.nvml import Gpu, GpuState
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild
 from envdoctor.finding import Finding, Severity, Status
-from envdoctor.lock import Lock
+from envdoctor.lock import Lock, of_flat
 from envdoctor.rules.drifted import RULES, differs_from_baseline, slower_than_baseline
 from envdoctor.snapshot import Snapshot, of
 from envdoctor.testing import Checked, check
@@ -168,7 +171,30 @@ def test_strict_allows_nothing_beyond_the_lock() -> None:
 def test_what_was_not_collected_is_no_violation() -> None:
     """A lock that names a library's version says nothing about a quick look that does not ask for it."""
     found = drift.from_lock(Lock({"library.cudnn.api_version": "9.1.0", "package.numpy": "2.1.0"}), machine())
-    assert ((), ("libraries",), 1) == (found.rows, found.not_compared, found.compared)
+    assert ((), ("libraries", "torch_settings"), 1) == (found.rows, found.not_compared, found.compared)
+
+
+def quick(snapshot: Snapshot) -> Snapshot:
+    """Give what a quick look finds on the same machine: the ledger is there, and nobody has imported torch for it."""
+    ledger = snapshot.get(Libraries)
+    assert ledger
+    rows = tuple(replace(each, mapped=(), api_version=None) for each in ledger.rows)
+    unasked = {"mapped_libraries", "torch_settings", "cuda_runtime"}
+    facts = {key: fact for key, fact in snapshot.facts.items() if key not in unasked}
+    return replace(snapshot, facts=facts | {"libraries": replace(ledger, rows=rows)}, level="quick")
+
+
+def test_a_quick_look_is_no_other_machine() -> None:
+    """What is mapped and what libraries answer is known where torch was imported: elsewhere it is not gone."""
+    there = demo.load("h100x8-healthy")
+    here = quick(there)
+    assert () == drift.from_baseline(there, here, "x", strict=True).rows
+    assert () == drift.from_baseline(here, there, "x", strict=True).rows
+    lock = of_flat(flatten(there))
+    assert {"library.cudnn.api_version", "library.nccl.api_version"} <= set(lock.values)
+    found = drift.from_lock(lock, here)
+    assert ((), ("mapped_libraries", "torch_settings")) == (found.rows, found.not_compared)
+    assert () == compare(examine(there, ()), examine(here, ())).changes
 
 
 # Measurements

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from envdoctor.compare.flat import flatten
-from envdoctor.compare.subjects import fact_of, rank_of, subject_of
+from envdoctor.compare.subjects import facts_of, rank_of, subject_of
 from envdoctor.compare.traits import alike, slack_of
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ def apart(flats: Mapping[str, Flat], collected: Mapping[str, set[str]]) -> tuple
     """Give every key in which targets differ. Only those count that collected the fact that the key belongs to."""
     found = []
     for key in {key for flat in flats.values() for key in flat}:
-        fact = fact_of(key)
-        asked = [name for name in flats if not fact or fact in collected[name]]
+        asked = [name for name in flats if facts_of(key) <= collected[name]]
         groups = _groups(key, {name: flats[name].get(key) for name in asked})
         if len(groups) > 1:
             found.append(Apart(key, subject_of(key), groups))

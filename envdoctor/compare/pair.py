@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from envdoctor.compare.flat import flatten
-from envdoctor.compare.subjects import fact_of, rank_of, row_of, story_of, subject_of
+from envdoctor.compare.subjects import facts_of, rank_of, row_of, story_of, subject_of
 from envdoctor.compare.traits import OWN, PAIRS, ROWS, SETTLED, VOLATILE, alike, slack_of
 
 if TYPE_CHECKING:
@@ -87,11 +87,11 @@ def same_machine(first: Snapshot, second: Snapshot) -> bool:
 def changed(first: Snapshot, second: Snapshot, trait: str) -> tuple[Change, ...]:
     """Give the keys of one trait that differ. A fact that one side did not collect differs in nothing."""
     one, other = (flatten(each, (trait,)) for each in (first, second))
-    both = {"", *(set(first.facts) & set(second.facts))}
+    both = first.facts.keys() & second.facts.keys()
     return tuple(
         Change(key, subject_of(key), one.get(key), other.get(key), trait)
         for key in sorted({*one, *other})
-        if fact_of(key) in both and _differs(key, one, other)
+        if facts_of(key) <= both and _differs(key, one, other)
     )
 
 

@@ -37,6 +37,11 @@ STORIES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 # Of a library many fields change at once: the most telling first.
 LIBRARY = ("api_version", "first.version", "installed_version", "declared_version", "soname", "first.via", "mapped")
+# What the ledger's row of a library has from others than the loader, and from whom.
+_TOLD_BY = {
+    "mapped": "mapped_libraries", "nccl.api_version": "mapped_libraries", "cudnn.api_version": "torch_settings",
+    "cudart.api_version": "cuda_runtime",
+}  # fmt: skip
 # Rows that are subjects of their own: what they are called, in the order to read them after the stories.
 CALLED = {
     "gpu": "GPU {}",
@@ -74,6 +79,14 @@ def fact_of(key: str) -> str:
     """Give the fact that a key belongs to: ``package.numpy`` -> ``packages``; of a probe's end, nothing."""
     top = key.partition(".")[0]
     return "" if top == "probe" else _FACT_OF.get(top, top)
+
+
+@cache
+def facts_of(key: str) -> frozenset[str]:
+    """Give every fact that must have been collected for this key to say something; of a probe's end, none."""
+    top, _, rest = key.partition(".")
+    also = _TOLD_BY.get(rest) or _TOLD_BY.get(rest.rpartition(".")[2]) if top == "library" else None
+    return frozenset(filter(None, (fact_of(key), also)))
 
 
 @cache
