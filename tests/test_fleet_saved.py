@@ -51,6 +51,23 @@ def test_one_report_names_the_odd_ones(folder: Path) -> None:
     assert ["broken.json", "other.json"] == sorted(Path(each["name"]).name for each in told["skipped"])
 
 
+def test_a_file_that_is_not_whole_is_named(folder: Path) -> None:
+    """Facts that its probes answered and that are gone, a run that was cut short, and facts of a later version."""
+    plain = json.loads((folder / "gpu0.json").read_text())
+    without = {key: fact for key, fact in plain["facts"].items() if key != "fabric"}
+    (folder / "gpu0.json").write_text(json.dumps({**plain, "facts": without}))
+    cut = {"name": "sick", "outcome": "failed", "reason": "interrupted before it was asked", "seconds": 0.0}
+    (folder / "gpu1.json").write_text(json.dumps({**plain, "interrupted": True, "probes": [*plain["probes"], cut]}))
+    (folder / "gpu4.json").write_text(json.dumps({**plain, "facts": {**plain["facts"], "quantum_link": {}}}))
+    found = run(folder, "--format", "json", code=1).json["findings"]
+    on = {each["key"]: (each["severity"], each["on"]["ranks"]) for each in found if each["id"] == "snapshot-partial"}
+    assert on == {
+        "snapshot-partial@lost": ("warning", "gpu0"),
+        "snapshot-partial@interrupted": ("warning", "gpu1"),
+        "snapshot-partial@other-version": ("info", "gpu4"),
+    }
+
+
 def test_a_person_reads_who_differs(folder: Path) -> None:
     """The terminal report says it in a line each, and what the machines are."""
     text = run(folder, code=1).out

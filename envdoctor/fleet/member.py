@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from envdoctor.compare.traits import MEASURED
+from envdoctor.outcome import Got
 from envdoctor.plan import LEVELS
 from envdoctor.snapshot import SCHEMA, ProbeResult, Snapshot, SnapshotError, Target, probe_from
 
@@ -32,6 +34,7 @@ class _Document(msgspec.Struct):
     tool: _Tool = msgspec.field(default_factory=_Tool)
     level: str = "standard"
     created: str = ""
+    interrupted: bool = False
     reports: tuple[msgspec.Raw, ...] = ()
 
 
@@ -72,6 +75,9 @@ class Run:
     probes: tuple[ProbeResult, ...]
     plugin_errors: tuple[str, ...]
     tool_version: str
+    interrupted: bool
+    left_out: tuple[str, ...]
+    lost: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +106,9 @@ class Member:
             facts[key] = _fact(key, self.own[key], facts[key])
         run = self.run
         return Snapshot(
-            run.target, run.level, "", facts, run.probes, plugin_errors=run.plugin_errors, tool_version=run.tool_version
-        )
+            run.target, run.level, "", facts, run.probes, plugin_errors=run.plugin_errors,
+            tool_version=run.tool_version, interrupted=run.interrupted, left_out=run.left_out, lost=run.lost,
+        )  # fmt: skip
 
 
 def _fact(key: str, raw: bytes, like: Fact) -> Fact:
@@ -116,10 +123,13 @@ def _fact(key: str, raw: bytes, like: Fact) -> Fact:
 
 
 class Members:
-    """Makes members of documents. Raises ``SnapshotError`` for what is no snapshot, and keeps nothing of it."""
+    """Makes members of documents. Raises ``SnapshotError`` for what is no snapshot, and keeps nothing of it.
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    ``together``: they are ranks of one run, and what ended that is said of the run, not of each of them.
+    """
+
+    def __init__(self, pool: Pool, *, together: bool = False) -> None:
+        self._pool, self._together = pool, together
         self._runs: dict[tuple[bytes, ...], Run] = {}
 
     def read(self, data: bytes, name: str, node: str = "") -> Iterator[Member]:
@@ -144,16 +154,24 @@ class Members:
         return Member(name, node or _node(contents, own), self._run(document), contents, own)
 
     def _run(self, document: _Document) -> Run:
-        probes = msgspec.json.encode(_decoded(_PROBES, bytes(document.probes)))
+        document.interrupted &= not self._together
+        ends = _decoded(_PROBES, bytes(document.probes))
+        facts = document.facts.keys()
+        left_out = sorted(each for each in facts - self._pool.kinds.keys() if not each.startswith(MEASURED))
+        lost = [each.fact for each in ends if each.outcome == Got.name and each.fact and each.fact not in facts]
         told = (document.plugin_errors, document.level, document.target, document.tool.version)
-        key = (probes, msgspec.json.encode(told))
+        probes = msgspec.json.encode(ends)
+        key = (probes, msgspec.json.encode((*told, document.interrupted, left_out, lost)))
         run = self._runs.get(key)
         if run is None:
-            run = self._runs[key] = _run(len(self._runs), document, msgspec.json.decode(probes))
+            missing = tuple(left_out), tuple(lost)
+            run = self._runs[key] = _run(len(self._runs), document, msgspec.json.decode(probes), missing)
         return run
 
 
-def _run(number: int, document: _Document, probes: list[dict[str, Any]]) -> Run:
+def _run(
+    number: int, document: _Document, probes: list[dict[str, Any]], missing: tuple[tuple[str, ...], tuple[str, ...]]
+) -> Run:
     if document.level not in LEVELS:
         raise SnapshotError(f"level is {document.level!r}, expected one of {', '.join(LEVELS)}")
     try:
@@ -161,7 +179,8 @@ def _run(number: int, document: _Document, probes: list[dict[str, Any]]) -> Run:
     except msgspec.ValidationError as error:
         raise SnapshotError(f"probes: {error}") from None
     return Run(
-        number, document.level, document.target, results, document.plugin_errors, document.tool.version
+        number, document.level, document.target, results, document.plugin_errors, document.tool.version,
+        document.interrupted, *missing,
     )  # fmt: skip
 
 

@@ -97,7 +97,7 @@ class Fleet:
         """
         if self._reader is None or self._judge is None:
             about_one = [each for each in self.rules if about_each(each)]
-            self._reader = Members(Pool(self.kinds))
+            self._reader = Members(Pool(self.kinds), together=self.noun == "rank")
             self._judge = Judge(about_one, self.selection, self.more)
         for member in self._reader.read(data, name, node):
             judged = self._judge.judge(member)
