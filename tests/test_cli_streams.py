@@ -205,18 +205,30 @@ def terminal() -> Iterator[tuple[int, int]]:
 def test_slow_run_says_on_a_terminal_what_it_waits_for(
     terminal: tuple[int, int], slow_torch: dict[str, str], tmp_path: Path
 ) -> None:
-    """After a few seconds stderr names what is under way, on one line that is cleared before the report."""
+    """Within seconds stderr names what is under way, on one line that is cleared before the report."""
+    said = told(terminal, {**slow_torch, "TERM": "xterm"}, tmp_path)
+    assert "s, waiting for import torch (Ctrl-C shows what is known)" in said.decode()
+    assert said.endswith(b"\r\x1b[K")
+    assert b"\n" not in said
+
+
+def told(terminal: tuple[int, int], environ: dict[str, str], folder: Path) -> bytes:
+    """Give what a slow check writes to a terminal that is its stderr."""
     ours, theirs = terminal
-    with subprocess.Popen(
-        [*COMMAND, "check", "--timeout", "5"], cwd=tmp_path, env=slow_torch, stdout=subprocess.PIPE, stderr=theirs
-    ) as run:
+    command = [*COMMAND, "check", "--timeout", "5"]
+    with subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=theirs) as run:
         run.communicate(timeout=30)
     said = b""
     while select.select([ours], [], [], 0.1)[0]:
         said += os.read(ours, 65536)
-    assert "s, waiting for import torch (Ctrl-C shows what is known)" in said.decode()
-    assert said.endswith(b"\r\x1b[K")
-    assert b"\n" not in said
+    return said
+
+
+def test_a_terminal_that_cannot_redraw_gets_no_escape_sequence(
+    terminal: tuple[int, int], slow_torch: dict[str, str], tmp_path: Path
+) -> None:
+    """An editor's shell says TERM=dumb: it would show the signs that take a line away."""
+    assert b"" == told(terminal, {**slow_torch, "TERM": "dumb"}, tmp_path)
 
 
 def test_quick_run_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

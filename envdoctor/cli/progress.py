@@ -12,7 +12,7 @@ from envdoctor.cli import streams
 if TYPE_CHECKING:
     from envdoctor.target import Patient
 
-SLOW_SECONDS = 3.0
+SLOW_SECONDS = 1.0
 CLEAR = "\r\x1b[K"
 
 
@@ -20,7 +20,7 @@ class Progress:
     """Hears the events of a run. Once a run is slow, it says on a terminal what is being waited for, every second."""
 
     def __init__(self) -> None:
-        self.watched = streams.is_terminal(sys.stderr)
+        self.watched = streams.redraws(sys.stderr)
         self.drawn = False
 
     def __call__(self, event: dict[str, Any]) -> None:

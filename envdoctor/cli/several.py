@@ -64,7 +64,7 @@ class Board:
 
     def __init__(self, total: int) -> None:
         self._total, self._began = total, time.monotonic()
-        self._watched = streams.is_terminal(sys.stderr)
+        self._watched = streams.redraws(sys.stderr)
         self._runs: dict[int, tuple[str, Collection]] = {}
         self._doing: dict[int, str] = {}
         self._ended = 0

@@ -57,6 +57,11 @@ def color_on(stream: IO[str] | None) -> bool:
         return False
     if os.environ.get("FORCE_COLOR", "0") not in {"", "0"}:
         return True
+    return redraws(stream)
+
+
+def redraws(stream: IO[str] | None) -> bool:
+    """Tell whether a person reads along on a terminal that obeys escape sequences: on others a line stays for ever."""
     return is_terminal(stream) and os.environ.get("TERM") != "dumb"
 
 
