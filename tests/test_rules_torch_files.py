@@ -162,6 +162,28 @@ def test_file_on_pythonpath_is_certain() -> None:
     assert (Confidence.CERTAIN, "the standard library's") == (finding.confidence, finding.evidence[1].value)
 
 
+@pytest.mark.parametrize(
+    ("name", "imported", "severity"),
+    [
+        ("random", None, Severity.ERROR),
+        ("random", False, Severity.ERROR),
+        ("random", True, Severity.WARNING),
+        ("code", None, Severity.WARNING),
+        ("code", False, Severity.ERROR),
+        ("code", True, Severity.WARNING),
+        ("torch", True, Severity.ERROR),
+    ],
+)
+def test_a_torch_that_was_seen_to_import_is_believed(name: str, imported: bool | None, severity: Severity) -> None:
+    """A project's calendar.py or code.py keeps no torch from working that works: it is no reason to refuse a run."""
+    path = TorchPath(shadows=(Shadow(name, f"/project/{name}.py", None, "cwd"),))
+    facts = (path,) if imported is None else (path, TorchImport(imported=imported))
+    finding = check(torch_shadowed_by_local_file, *facts).finding
+    assert (severity, "all the same" in finding.detail) == (
+        finding.severity, severity is Severity.WARNING and imported is True,
+    )  # fmt: skip
+
+
 def test_source_checkout_is_left_not_renamed() -> None:
     """A folder of PyTorch's sources is no file to rename: Python is started elsewhere."""
     path = TorchPath(shadows=(Shadow("torch", "/src/pytorch/torch", None, "cwd"),))

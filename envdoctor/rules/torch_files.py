@@ -14,6 +14,9 @@ from envdoctor.rule import rule
 from envdoctor.rules.torch_copies import twice_in_one_place
 
 MOST_SHOWN = 4
+IMPORTS = " torch imports all the same; what is loaded later may need the real one."
+# Standard modules that some versions of torch load when they are imported and the newest ones do not.
+NOT_ALWAYS_LOADED = frozenset(("bdb", "cmd", "code", "codeop", "decimal", "fractions", "pdb", "sysconfig"))
 
 
 @rule(severity=Severity.ERROR, group="torch", essential=True, explained_by=("duplicate-torch-installs",))
@@ -142,7 +145,7 @@ def _delete(paths: tuple[str, ...]) -> Fix:
 
 
 @rule(severity=Severity.ERROR, group="torch", essential=True)
-def torch_shadowed_by_local_file(path: TorchPath) -> Iterator[Finding]:
+def torch_shadowed_by_local_file(path: TorchPath, torch: TorchImport | None) -> Iterator[Finding]:
     """A local file hides torch, or a module that torch imports.
 
     ## What it means
@@ -155,7 +158,8 @@ def torch_shadowed_by_local_file(path: TorchPath) -> Iterator[Finding]:
 
     ## How it is detected
     The module search path is walked in order, and for torch and each standard module that torch imports the first file
-    is compared with the one that was meant.
+    is compared with the one that was meant. Where torch was seen to import all the same, what hides another module is a
+    warning, and so is a module that not every version loads where nobody has looked: code.py, decimal.py.
 
     ## What to do
     Rename the file, or start Python from another directory.
@@ -165,17 +169,26 @@ def torch_shadowed_by_local_file(path: TorchPath) -> Iterator[Finding]:
     """
     for each in path.shadows:
         always = each.via not in {"cwd", ""}
+        harmless = _is_harmless(each, torch)
         yield Finding(
             f"{PurePath(each.path).name} hides {'the real torch' if each.name == 'torch' else 'module ' + each.name}",
-            f"It is found first because of {_way(each)}.",
+            f"It is found first because of {_way(each)}.{IMPORTS if harmless and torch else ''}",
             (
                 see(path, "shadows", f"import {each.name} finds", each.path),
                 see(path, "shadows", "instead of", each.hidden or _meant(each)),
             ),
             _rename(each),
             subject=each.name,
+            severity=Severity.WARNING if harmless else None,
             confidence=Confidence.CERTAIN if always else Confidence.LIKELY,
         )
+
+
+def _is_harmless(each: Shadow, torch: TorchImport | None) -> bool:
+    """Tell whether torch imports in spite of it, as was seen, or may well do so where nobody has tried."""
+    if each.name == "torch":
+        return False
+    return bool(torch.imported) if torch else each.name in NOT_ALWAYS_LOADED
 
 
 def _way(each: Shadow) -> str:
