@@ -95,6 +95,19 @@ def test_this_processs_module_path_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_
     assert ("3.1", []) == (packages.version("only-here"), [f.key for f in report.findings if "only" in f.key])
 
 
+def test_a_working_directory_that_is_not_on_the_path_hides_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A program of another directory does not import from where it was started; where it does, that is said."""
+    (tmp_path / "random.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each])
+    assert preflight().finding("torch-shadowed-by-local-file@random") is None
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    assert preflight(fail_on="never").finding("torch-shadowed-by-local-file@random")
+    (tmp_path / "random.py").unlink()
+
+
 def test_without_torch_it_says_so_and_imports_none() -> None:
     """Where the program has not imported torch, its settings are not read, torch stays out, and a note says it."""
     report = preflight(fail_on="never")

@@ -110,7 +110,7 @@ def this_patient() -> Patient:
     """Give this very program as the one to be examined: its Python, with its module search path as it is now."""
     from envdoctor.target import Patient
 
-    return Patient(interpreter(), path=path(), key="this")
+    return Patient(interpreter(), path=path(), key="this", options={"whole_path": True})
 
 
 def started() -> Ready | None:

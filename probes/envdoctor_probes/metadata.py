@@ -40,13 +40,14 @@ def normalise(name: str) -> str:
 def search_path(context: Context) -> Tuple[Tuple[str, str], ...]:
     """Give the directories that an import looks into, in order and once each, with how each came onto the path.
 
-    A script's own directory comes first; unless PYTHONSAFEPATH forbids it, the working directory stands for it. Where
-    that has been removed, imports find nothing by it.
+    A script's own directory comes first; unless PYTHONSAFEPATH forbids it, the working directory stands for it. In a
+    program that runs it is there already. Where the working directory has been removed, imports find nothing by it.
     """
     by_environment = [part for part in context.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     chosen = {os.path.realpath(each) for each in _absolute(by_environment, context)}
     here = os.path.realpath(context.cwd) if context.cwd else ""
-    first = () if context.environ.get("PYTHONSAFEPATH") else (context.cwd,)
+    whole = context.environ.get("PYTHONSAFEPATH") or context.options.get("whole_path")
+    first = () if whole else (context.cwd,)
     seen: Dict[str, Tuple[str, str]] = {}
     for directory in _absolute((*first, *context.path), context):
         real = os.path.realpath(directory)  # lib64 is a link to lib: one directory, not two
