@@ -110,7 +110,7 @@ def test_flash_attn_is_compiled_again() -> None:
     """A package that pip can compile is compiled against the torch that is there."""
     have = dist("flash-attn", "2.7.4.post1+cu12torch2.5cxx11abiTRUE")
     finding = check(extension_built_for_other_torch, BUILD, beside(have)).finding
-    flags = "--force-reinstall --no-deps --no-build-isolation --no-binary flash-attn"
+    flags = "--force-reinstall --no-deps --no-cache-dir --no-build-isolation --no-binary flash-attn"
     assert [f"{PYTHON} -m pip install {flags} 'flash-attn==2.7.4.post1'"] == commands(finding)
 
 

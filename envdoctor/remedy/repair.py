@@ -122,12 +122,16 @@ def library_again(packages: Packages, specs: tuple[str, ...]) -> tuple[Fix, ...]
 
 
 def compiled_again(packages: Packages, name: str, version: str, *, arches: str = "") -> tuple[Fix, ...]:
-    """Compile a package against the torch that is there; ``arches`` (``9.0;12.0``): for these GPUs."""
+    """Compile a package against the torch that is there; ``arches`` (``9.0;12.0``): for these GPUs.
+
+    Not from the cache: pip and uv keep what they compiled before, for whichever torch, and would install that again.
+    """
     installer = installer_for(packages)
     if installer.elsewhere:
         return ()
     spec = f"{name}=={version.partition('+')[0]}"
-    command = installer.install((spec,), again=AGAIN, alone=True, flags=("--no-build-isolation", "--no-binary", name))
+    flags = ("--no-cache-dir", "--no-build-isolation", "--no-binary", name)
+    command = installer.install((spec,), again=AGAIN, alone=True, flags=flags)
     if arches and command.argv:
         setting = f"TORCH_CUDA_ARCH_LIST={arches}"
         command = Command(("env", setting, *command.argv), f"TORCH_CUDA_ARCH_LIST='{arches}' {command.shell}")
