@@ -198,3 +198,21 @@ def test_two_nccl_wheels_are_seen_in_a_list_of_packages(wheels: dict[str, str], 
     checked = check(nccl_mixed, packages)
     assert fires is checked.fired
     assert fires or Status.UNKNOWN is checked.status
+
+
+def test_the_library_of_two_owners_is_written_anew() -> None:
+    """By its name the pinned wheel is there: the other one goes, and the pinned one is put over what it leaves."""
+    shared = copy("libnccl.so.2", None, owner="nvidia-nccl-cu11 2.19.3, nvidia-nccl-cu12 2.21.5")
+    fix = check(nccl_mixed, book(row("nccl", "libnccl.so.2", "2.21.5", first=shared)), PIP).finding.fixes[0]
+    assert [each.shell for each in fix.commands] == [
+        "/env/bin/python -m pip uninstall -y 'nvidia-nccl-cu11'",
+        "/env/bin/python -m pip install --force-reinstall --no-deps 'nvidia-nccl-cu12==2.21.5'",
+    ]
+
+
+@pytest.mark.parametrize(("installed", "forced"), [("9.1.0.70", True), ("9.0.0", False)])
+def test_a_wheel_that_is_there_by_name_is_installed_over(installed: str, forced: bool) -> None:
+    """Another's file lies where the pinned wheel's was: only by force does an installer write it again."""
+    other = row("cudnn", "libcudnn.so.9", "9.1.0.70", first=copy("libcudnn.so.9", "9.0.0"), installed_version=installed)
+    command = check(cudnn_version_mismatch, book(other), PIP).finding.fixes[0].commands[0].shell
+    assert forced is ("--force-reinstall" in command)

@@ -139,3 +139,26 @@ def test_an_image_asks_for_more_than_a_torch_that_works_outside_it() -> None:
     image = found(judged(host.replace("550.54.15", "470.82.01"), error))["driver-too-old-for-cuda-build"]
     assert "image, which asks for CUDA 12.8" in image.title
     assert not [each for fix in image.fixes for each in fix.commands if "pip" in each.shell]
+
+
+@pytest.mark.parametrize(
+    ("text", "id_"),
+    [
+        ("OSError: libcublas.so.12: cannot open shared object file", "nvidia-wheel-lib-not-found"),
+        ("RuntimeError: Cannot find a working triton installation.", "compile-toolchain-missing"),
+        ("ImportError: libtorch_cuda.so: undefined symbol: ncclCommRegister", "nccl-mixed"),
+    ],
+)
+def test_what_torch_leaves_to_other_wheels_is_not_left_out(text: str, id_: str) -> None:
+    """The wheel of torch brings neither its libraries nor Triton: without its dependencies it repairs nothing."""
+    report = judged(f"{build('2.5.1+cu124', '12.4')}[pip3] torch==2.5.1+cu124\n", text)
+    shells = [each.shell for fix in found(report)[id_].fixes for each in fix.commands]
+    torch = next(each for each in shells if "'torch==2.5.1+cu124'" in each)
+    assert ("--no-deps" in torch, "--index-url https://download.pytorch.org/whl/cu124" in torch) == (False, True)
+
+
+def test_windows_gets_the_triton_that_is_made_for_it() -> None:
+    """No torch for Windows brings Triton; triton-windows follows its releases."""
+    text = "RuntimeError: Cannot find a working triton installation."
+    fix = found(judged(on_windows(A100_CU121), text))["compile-toolchain-missing"].fixes[0]
+    assert fix.commands[0].shell.endswith("-m pip install 'triton-windows==2.3.*'")

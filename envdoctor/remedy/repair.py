@@ -30,6 +30,15 @@ def again(packages: Packages, names: tuple[str, ...], *, record: bool = True) ->
     return (install(packages, specs, _variant(packages, names), title=title, again=how, alone=True),)
 
 
+def whole_torch(packages: Packages) -> tuple[Fix, ...]:
+    """Install torch's own version once more with what it asks for: libraries and Triton are wheels of their own."""
+    specs = _specs(packages, ("torch",))
+    if not specs or from_conda(packages):
+        return again(packages, ("torch",))
+    title = "Install what this torch asks for and is missing, or is there in another version"
+    return (install(packages, specs, _variant(packages, ("torch",)), title=title),)
+
+
 def replace_all(packages: Packages, copies: int, version: str | None) -> tuple[Fix, ...]:
     """Remove every copy of torch, then install one: the one whose files are there (``version``), else the first."""
     found = [each for each in packages.distributions if each.name == "torch"]
@@ -50,10 +59,10 @@ def _after_removal(packages: Packages, names: tuple[str, ...], then: Fix, title:
     return Fix(title, (*(installer.uninstall(names),) * times, *then.commands), then.safety, then.changes)
 
 
-def to_pins(packages: Packages, specs: tuple[str, ...]) -> tuple[Fix, ...]:
-    """Install the versions that torch asks for, and nothing beside them."""
+def to_pins(packages: Packages, specs: tuple[str, ...], *, there: bool = False) -> tuple[Fix, ...]:
+    """Install the versions that torch asks for, and nothing beside them; ``there``: by their names they are there."""
     title = f"Install the version that torch asks for: {', '.join(specs[:3])}{', ...' if len(specs) > 3 else ''}"
-    return (install(packages, specs, title=title, alone=True),)
+    return (install(packages, specs, title=title, again=AGAIN * there, alone=True),)
 
 
 def _specs(packages: Packages, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -72,9 +72,10 @@ def without_library_path() -> Fix:
 
 
 def back_to_pins(packages: Packages | None, *rows: LedgerRow) -> tuple[Fix, ...]:
-    """Give the commands that put the declared wheels back."""
-    specs = tuple(dict.fromkeys(row.declared.replace(" ", "") for row in rows if row.declared))
-    return repair.to_pins(packages, specs) if packages and specs else ()
+    """Give the commands that put the declared wheels back, also over one of that version whose file is another's."""
+    declared = {row.declared.replace(" ", ""): row.installed_version for row in rows if row.declared}
+    there = any(spec.endswith(f"=={version}") for spec, version in declared.items())
+    return repair.to_pins(packages, tuple(declared), there=there) if packages and declared else ()
 
 
 def lacks(row: LedgerRow) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from envdoctor.facts.libraries import LedgerRow, Libraries
 from envdoctor.facts.packages import Packages
-from envdoctor.finding import Confidence, Finding, Severity, see
+from envdoctor.finding import Confidence, Finding, Fix, Severity, see
+from envdoctor.remedy import repair
 from envdoctor.remedy.variables import look
 from envdoctor.rule import Missing, Rule, rule
 from envdoctor.rules.ledger_rows import (
@@ -58,11 +59,20 @@ def nccl_mixed(libraries: Libraries | None, packages: Packages | None) -> Iterat
         evidence = [show_first(libraries, row), show_declared(libraries, row)]
         evidence += [show_row(libraries, row, "owned by", ", ".join(owners))] if len(owners) > 1 else []
         evidence += [show_row(libraries, row, "lacks", ", ".join(lacks(row)[:4]))] if lacks(row) else []
-        fixes = (without_library_path(),) if is_foreign(row) else back_to_pins(packages, row)
+        fixes = (without_library_path(),) if is_foreign(row) else _keep_one(packages, row, owners)
         title = (
             "Two distributions own libnccl.so.2" if len(owners) > 1 else "Another NCCL than the declared one would load"
         )
         yield Finding(title, "", tuple(evidence), fixes)
+
+
+def _keep_one(packages: Packages | None, row: LedgerRow, owners: list[str]) -> tuple[Fix, ...]:
+    """Remove the owners that torch does not pin, whose removal takes the file, then put the pinned one back."""
+    pinned = (row.declared or "").replace(" ", "")
+    others = tuple(name for each in owners if (name := each.partition(" ")[0]) != pinned.partition("==")[0])
+    if packages is None or len(owners) < 2 or len(others) == len(owners):
+        return back_to_pins(packages, row)
+    return repair.without(packages, others, (pinned,))
 
 
 def _by_packages(packages: Packages | None) -> Iterator[Finding]:

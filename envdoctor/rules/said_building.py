@@ -11,8 +11,11 @@ from envdoctor.facts.libraries import Toolkit
 from envdoctor.facts.packages import Packages
 from envdoctor.facts.text import ErrorText
 from envdoctor.facts.torch import TorchBuild
-from envdoctor.finding import Evidence, Finding, Severity, see
+from envdoctor.finding import Evidence, Finding, Fix, Severity, see
+from envdoctor.knowledge.cuda import numbers
+from envdoctor.knowledge.torch import releases
 from envdoctor.remedy import repair
+from envdoctor.remedy.install import install
 from envdoctor.remedy.variables import export, look, unset
 from envdoctor.rule import Witness, witness
 from envdoctor.rules.building import ARCH_LIST
@@ -134,9 +137,19 @@ def compile_toolchain_missing(words: ErrorText, packages: Packages | None, host:
             heard,
             "torch.compile finds no Triton"
             + (": for Windows it is a package of its own, triton-windows" if windows else ""),
-            *repair.again(packages or NO_PACKAGES, ("torch",)),
+            *_triton(packages or NO_PACKAGES, windows=windows),
             also=listed(packages, "torch", "triton", "triton-windows"),
         )
+
+
+def _triton(packages: Packages, *, windows: bool) -> tuple[Fix, ...]:
+    """Install the Triton of this torch: what it asks for, and on Windows, where it asks for none, one of that minor."""
+    if not windows:
+        return repair.whole_torch(packages)
+    torch = numbers(packages.version("torch"))
+    pin = next((each.triton.lstrip("=~") for each in releases() if each.version.release == torch), "")
+    spec = f"triton-windows=={'.'.join(pin.split('.')[:2])}.*" if pin else "triton-windows"
+    return (install(packages, (spec,)),)
 
 
 WITNESSES: tuple[Witness, ...] = (

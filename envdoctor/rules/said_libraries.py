@@ -13,7 +13,7 @@ from envdoctor.facts.torch import TorchBuild
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
 from envdoctor.knowledge.cuda import cuda_minor, numbers
 from envdoctor.remedy.install import install, install_plain
-from envdoctor.remedy.repair import again, to_pins
+from envdoctor.remedy.repair import to_pins, whole_torch
 from envdoctor.remedy.variables import look, unset
 from envdoctor.rule import Witness, cross_examined, witness
 from envdoctor.rules.foreign_paths import PATH, older_than, stubs_in, toolkits_in
@@ -31,7 +31,7 @@ def _path(environment: Environment | None) -> str:
 def _without_path(environment: Environment | None, packages: Packages | None) -> tuple[Fix, ...]:
     """Give the ways out of a foreign copy: the path where it may be set, and torch's own libraries again."""
     ways = (unset(PATH, title="Take the foreign directories out of this shell, then start again"),)
-    return (*ways, *again(packages or NO_PACKAGES, ("torch",))) if not environment or _path(environment) else ways
+    return (*ways, *whole_torch(packages or NO_PACKAGES)) if not environment or _path(environment) else ways
 
 
 def _shown(environment: Environment | None) -> tuple[Evidence, ...]:
@@ -199,7 +199,7 @@ def nvidia_wheel_lib_not_found(
         yield lead(
             heard,
             "torch does not find a CUDA library: its nvidia-* wheel is missing, or lies where torch does not look",
-            *again(packages or NO_PACKAGES, ("torch",)),
+            *whole_torch(packages or NO_PACKAGES),
             look("See which of the wheels are here, and where", "python -m pip list | grep -i nvidia-"),
             also=built_with(build),
             severity=Severity.ERROR if ours or not theirs else None if "OSError" in heard.text else Severity.INFO,

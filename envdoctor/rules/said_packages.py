@@ -104,7 +104,7 @@ def triton_torch_mismatch(words: ErrorText, packages: Packages | None) -> Iterat
             heard,
             "Triton is not the release that what calls it was written for",
             look("See which Triton this torch asks for", "python -m pip show torch triton"),
-            *repair.again(packages or NO_PACKAGES, ("torch",)),
+            *repair.whole_torch(packages or NO_PACKAGES),
             also=listed(packages, "torch", "triton", "pytorch-triton", "triton-windows"),
         )
 
