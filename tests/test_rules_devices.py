@@ -66,6 +66,13 @@ def test_driver_missing_on_a_host() -> None:
     assert "sudo apt-get install nvidia-driver-580-server" in [c.shell for c in finding.fixes[0].commands]
 
 
+def test_driver_missing_for_a_blackwell() -> None:
+    """The card's id alone tells that the proprietary kernel modules would not drive it."""
+    bus = PciBus(gpus=(replace(CARD, device_id="2901"),), readable=True)
+    finding = check(nvidia_driver_missing, bus, UNLOADED, NO_NODES, UBUNTU).finding
+    assert "sudo apt-get install nvidia-driver-580-server-open" in [c.shell for c in finding.fixes[0].commands]
+
+
 def test_nouveau_is_said() -> None:
     """The title names nouveau when it holds the card."""
     bus = PciBus(gpus=(replace(CARD, driver="nouveau"),), readable=True)

@@ -29,42 +29,70 @@ def place(host: Host | None) -> str:
     return "host" if host and host.container not in {None, "none"} else "here"
 
 
-def install_driver(host: Host | None, branch: int | None = None, *, verb: str = "Install") -> Fix:
-    """Put a driver of ``branch`` or newer on this machine; ``verb`` is Install or Raise."""
+def install_driver(
+    host: Host | None, branch: int | None = None, *, verb: str = "Install", open_modules: bool = False
+) -> Fix:
+    """Put a driver of ``branch`` or newer on this machine; ``verb`` is Install or Raise.
+
+    ``open_modules``: with NVIDIA's open kernel modules, without which the newest GPUs are not driven at all.
+    """
     number = branch or FALLBACK_BRANCH
     what = f"{verb} the NVIDIA driver{' to' if verb == 'Raise' else ','} {number} or newer"
     if host and host.system == "Windows":
         return _fix(f"{what}, from https://www.nvidia.com/drivers", (), "the machine's driver")
+    kind = ", with the open kernel modules" if open_modules else ""
     match place(host):
         case "windows":
             return windows_driver(number)
         case "jetson":
             return jetpack()
         case "host":
-            title = f"{what}, on the host (a container uses the host's driver)"
-            return _fix(title, shell(*_packages("", number)), "the host's driver")
+            title = f"{what}{kind}, on the host (a container uses the host's driver)"
+            return _fix(title, shell(*_packages("", number, open_modules=open_modules)), "the host's driver")
         case _:
-            return _fix(what, shell(*_packages((host and host.os_id) or "", number)), "the machine's driver")
+            packages = _packages((host and host.os_id) or "", number, open_modules=open_modules)
+            return _fix(f"{what}{kind}", shell(*packages), "the machine's driver")
 
 
 def _fix(title: str, commands: tuple[Command, ...], changes: str) -> Fix:
     return Fix(title, commands, Safety.DISRUPTIVE, changes, needs_root=True, needs_reboot=True)
 
 
-def _packages(os_id: str, branch: int) -> tuple[str, ...]:
+def _packages(os_id: str, branch: int, *, open_modules: bool) -> tuple[str, ...]:
+    found = _open(os_id, branch) if open_modules else _proprietary(os_id, branch)
+    if found:
+        return (*found, "sudo reboot")
+    name = f"nvidia-driver-{branch}-server{'-open' if open_modules else ''}"
+    return (f"sudo apt-get install {name}  # Ubuntu; else the distribution's package of it",)
+
+
+def _proprietary(os_id: str, branch: int) -> tuple[str, ...]:
     if os_id == "ubuntu":
-        return ("sudo apt-get update", f"sudo apt-get install nvidia-driver-{branch}-server", "sudo reboot")
+        return ("sudo apt-get update", f"sudo apt-get install nvidia-driver-{branch}-server")
     if os_id in DEBIAN_LIKE:
-        return ("sudo apt-get update", f"sudo apt-get install cuda-drivers-{branch}", "sudo reboot")
+        return ("sudo apt-get update", f"sudo apt-get install cuda-drivers-{branch}")
     if os_id in RED_HAT_LIKE:
         # Another stream that is enabled is not left without the reset.
-        install = f"sudo dnf module install nvidia-driver:{branch}-dkms"
-        return ("sudo dnf module reset nvidia-driver", install, "sudo reboot")
-    if os_id == "fedora":
-        return ("sudo dnf install cuda-drivers", "sudo reboot")
-    if os_id in SUSE_LIKE:
-        return ("sudo zypper install cuda-drivers", "sudo reboot")
-    return (f"sudo apt-get install nvidia-driver-{branch}-server  # Ubuntu; else the distribution's package of it",)
+        return ("sudo dnf module reset nvidia-driver", f"sudo dnf module install nvidia-driver:{branch}-dkms")
+    tool = _tool(os_id)
+    return (f"sudo {tool} install cuda-drivers",) if tool else ()
+
+
+def _open(os_id: str, branch: int) -> tuple[str, ...]:
+    """Name Ubuntu's package, elsewhere those of NVIDIA's own installation guide."""
+    if os_id == "ubuntu":
+        return ("sudo apt-get update", f"sudo apt-get install nvidia-driver-{branch}-server-open")
+    if os_id in DEBIAN_LIKE:
+        return ("sudo apt-get update", "sudo apt-get install nvidia-open")
+    if os_id in RED_HAT_LIKE:
+        stream = f"sudo dnf module enable nvidia-driver:{branch}-open"
+        return ("sudo dnf module reset nvidia-driver", stream, "sudo dnf install nvidia-open")
+    tool = _tool(os_id)
+    return (f"sudo {tool} install nvidia-open",) if tool else ()
+
+
+def _tool(os_id: str) -> str:
+    return "dnf" if os_id == "fedora" else "zypper" if os_id in SUSE_LIKE else ""
 
 
 def windows_driver(branch: int) -> Fix:

@@ -101,7 +101,8 @@ def ways_to_cuda(packages: Packages, host: Host | None, fit: Machine, installed:
     later = replace(fit, driver_cuda=None).cuda_wheel(installed)
     if later is None:
         return ()
-    raised = install_driver(host, branch_to_install(cuda_of(later.variant)), verb="Raise")
+    branch = branch_to_install(cuda_of(later.variant))
+    raised = install_driver(host, branch, verb="Raise", open_modules=fit.open_modules)
     return (replace(raised, title=f"{raised.title}: this one starts no torch that has wheels for Python {fit.python}"),)
 
 

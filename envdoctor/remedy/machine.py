@@ -6,13 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from envdoctor.knowledge.cuda import dotted, level_of, numbers
-from envdoctor.knowledge.gpus import capability_of
+from envdoctor.knowledge.gpus import capability, capability_of
 from envdoctor.remedy.wheels import Wheel, cpu_wheel, torch_wheel
 
 if TYPE_CHECKING:
     from envdoctor.facts.driver import CudaDevice, CudaDriver, CudaRuntime, KernelModule, NvidiaSmi, SmiGpu
+    from envdoctor.facts.gpu import PciDevice
     from envdoctor.facts.host import Host
     from envdoctor.facts.packages import Packages
+
+BLACKWELL = (10, 0)
+FIRST_BLACKWELL_ID = 0x2900  # device ids grow with the generations: Ada's end at 0x28ff
+GRACE_HOPPER_IDS = frozenset({0x2342, 0x2345, 0x2348})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,7 @@ class Machine:
     driver_cuda: str | None = None
     capabilities: tuple[str, ...] = ()
     no_wheels: str = ""
+    open_modules: bool = False
 
     def cuda_wheel(self, installed: str | None = None) -> Wheel | None:
         """Choose the CUDA wheel for this machine; None when none is known to fit."""
@@ -65,6 +71,28 @@ def machine_of(
         driver_cuda_of(host, driver, runtime, smi, module),
         capabilities_of(driver, smi),
         _no_wheels(host),
+        needs_open_modules(module, driver, smi),
+    )
+
+
+def needs_open_modules(
+    module: KernelModule | None,
+    driver: CudaDriver | None,
+    smi: NvidiaSmi | None,
+    devices: tuple[PciDevice, ...] = (),
+) -> bool:
+    """Tell whether a driver must come with the open kernel modules: they run here, or a GPU is driven by them alone.
+
+    Those are Blackwell and newer, and Grace Hopper. Older ones than Turing are driven by the proprietary ones alone.
+    """
+    cards: tuple[CudaDevice | SmiGpu, ...] = (*(driver.devices if driver else ()), *(smi.gpus if smi else ()))
+    known = (capability(each) or () for each in capabilities_of(driver, smi))
+    ids = [int(each.device_id, 16) for each in devices if each.device_id]
+    return (
+        bool(module and module.flavor == "open")
+        or any(each >= BLACKWELL for each in known)
+        or any("GH200" in each.name for each in cards)
+        or any(each >= FIRST_BLACKWELL_ID or each in GRACE_HOPPER_IDS for each in ids)
     )
 
 

@@ -15,16 +15,15 @@ from envdoctor.facts.libraries import Libraries, Toolkit
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
-from envdoctor.knowledge.cuda import branch_to_install, cuda_minor
+from envdoctor.knowledge.cuda import cuda_minor
 from envdoctor.remedy import repair
-from envdoctor.remedy.driver import install_driver
 from envdoctor.remedy.install import install
 from envdoctor.remedy.installer import installer_for
 from envdoctor.remedy.pair import fit_torch
 from envdoctor.remedy.variables import unset
 from envdoctor.rule import NotApplicable, Rule, Unknown, rule
 from envdoctor.rules.builds import need_cuda_build
-from envdoctor.rules.driver_level import Driver, support_of
+from envdoctor.rules.driver_level import Driver, raise_driver, support_of
 from envdoctor.rules.mixtures import SUFFIX
 from envdoctor.rules.needs import installed, major_of, needs, shown
 from envdoctor.rules.versions import parsed
@@ -292,7 +291,7 @@ def _by_name(
             + ("newer than this driver" if old else f"here is CUDA {' and '.join(str(each) for each in majors)}"),
             evidence=(installed(packages, have), *(support.evidence if old else majors.values())),
             fixes=_in_its_place(packages, have, name.format(fitting)) if fitting
-            else (install_driver(hand.host, branch_to_install((major, 0)), verb="Raise"),) if old
+            else (raise_driver(hand, (major, 0)),) if old
             else repair.without(packages, (have.name,), ()),
             subject=have.name,
             confidence=support.confidence if old else Confidence.LIKELY,

@@ -27,7 +27,7 @@ from envdoctor.rules.answers import (
 )
 from envdoctor.rules.builds import need_cuda_build
 from envdoctor.rules.cards import capabilities, gpu_names
-from envdoctor.rules.driver_level import Driver, Support, support_of, version_of
+from envdoctor.rules.driver_level import Driver, Support, raise_driver, support_of, version_of
 from envdoctor.rules.presence import need_gpu, seen_working
 
 
@@ -77,7 +77,7 @@ def forward_compat_unsupported(
         "CUDA refuses the cuda-compat libraries: forward compatibility is not supported here",
         "" if compat else "No cuda-compat library was found first: this can also be a half-finished driver upgrade.",
         evidence=(*said, *compat, *derived),
-        fixes=_without_compat(host),
+        fixes=_without_compat(raise_driver(Driver(driver, smi=smi, module=module, host=host))),
         confidence=Confidence.CERTAIN if said else Confidence.LIKELY,
     )
 
@@ -102,7 +102,7 @@ def _refused_by_table(
     return (shown,) if level and compat_status(level, ours) == "not_compatible" else ()
 
 
-def _without_compat(host: Host | None) -> tuple[Fix, ...]:
+def _without_compat(up: Fix) -> tuple[Fix, ...]:
     keep = "tr ':' '\\n' | grep -v '/compat' | paste -sd: -"
     leave = Fix(
         "Take the compat directory out of the loader's search path",
@@ -117,7 +117,7 @@ def _without_compat(host: Host | None) -> tuple[Fix, ...]:
         "a system package",
         needs_root=True,
     )
-    return (leave, remove, ways.install_driver(host, verb="Raise"))
+    return (leave, remove, up)
 
 
 @rule(
@@ -231,7 +231,7 @@ def _newer_driver(hand: Driver, wanted: Version) -> tuple[Fix, ...]:
     last = _last_branch(hand)
     if last and branch and last < branch:
         return ()
-    up = ways.install_driver(hand.host, branch, verb="Raise")
+    up = raise_driver(hand, wanted)
     ours = version_of(hand)[0]
     names = gpu_names(hand.asked, hand.smi, hand.cuda)
     if not ours or not names or any(is_consumer(each) for each in names):

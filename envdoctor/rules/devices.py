@@ -10,6 +10,7 @@ from envdoctor.facts.host import Host
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.remedy import container as container_ways
 from envdoctor.remedy import driver as ways
+from envdoctor.remedy.machine import needs_open_modules
 from envdoctor.remedy.variables import start_anew
 from envdoctor.rule import NotApplicable, Unknown, rule
 from envdoctor.rules.presence import NO_DEVICE, has_gpu, in_container, need_native_driver, own_gpus, seen_working
@@ -96,7 +97,7 @@ def nvidia_driver_missing(
             see(module, "loaded", "NVIDIA kernel module", "not loaded"),
             *_holder(bus, cards),
         ),
-        fixes=_driver_fixes(module, host),
+        fixes=_driver_fixes(module, cards, host),
     )
 
 
@@ -113,8 +114,8 @@ def _holder(bus: PciBus, cards: tuple[PciDevice, ...]) -> tuple[Evidence, ...]:
     return (see(bus, "gpus", "driver bound to them", ", ".join(names)),) if names else ()
 
 
-def _driver_fixes(module: KernelModule, host: Host | None) -> tuple[Fix, ...]:
-    install = ways.install_driver(host)
+def _driver_fixes(module: KernelModule, cards: tuple[PciDevice, ...], host: Host | None) -> tuple[Fix, ...]:
+    install = ways.install_driver(host, open_modules=needs_open_modules(module, None, None, cards))
     if module.on_disk_version and not in_container(host):
         return (ways.load_module(), install)
     return (install,)

@@ -9,8 +9,20 @@ import msgspec
 from envdoctor.facts.driver import CudaDriver, CudaRuntime, DriverFiles, KernelModule, NvidiaSmi
 from envdoctor.facts.host import Host
 from envdoctor.facts.torch import TorchBuild, TorchCuda
-from envdoctor.finding import Confidence, Evidence, see
-from envdoctor.knowledge.cuda import Version, cuda_minor, dotted, floor_of, level_of, level_suffices, numbers, starts
+from envdoctor.finding import Confidence, Evidence, Fix, see
+from envdoctor.knowledge.cuda import (
+    Version,
+    branch_to_install,
+    cuda_minor,
+    dotted,
+    floor_of,
+    level_of,
+    level_suffices,
+    numbers,
+    starts,
+)
+from envdoctor.remedy.driver import install_driver
+from envdoctor.remedy.machine import needs_open_modules
 from envdoctor.rules.answers import COMPAT_NOT_SUPPORTED, SYSTEM_DRIVER_MISMATCH, torch_level
 from envdoctor.rules.presence import seen_working, windows_driver
 
@@ -41,6 +53,13 @@ class Support(msgspec.Struct, frozen=True):
     evidence: tuple[Evidence, ...] = ()
     confidence: Confidence = Confidence.CERTAIN
     reason: str = ""
+
+
+def raise_driver(driver: Driver, wanted: Version | None = None) -> Fix:
+    """Raise the driver, to one that starts this CUDA, with the kernel modules that these GPUs need."""
+    branch = branch_to_install(wanted, driver.system) if wanted else None
+    opened = needs_open_modules(driver.module, driver.asked, driver.smi)
+    return install_driver(driver.host, branch, verb="Raise", open_modules=opened)
 
 
 def support_of(driver: Driver, build: Version) -> Support:

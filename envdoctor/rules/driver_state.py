@@ -11,7 +11,7 @@ from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Environment, Host
 from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
-from envdoctor.knowledge.cuda import Version, branch_to_install, branches, dotted, numbers
+from envdoctor.knowledge.cuda import Version, branches, dotted, numbers
 from envdoctor.knowledge.gpus import capability, last_driver_branch
 from envdoctor.remedy import driver as ways
 from envdoctor.remedy.variables import administer, look, unset
@@ -19,7 +19,7 @@ from envdoctor.rule import NotApplicable, Rule, Unknown, known, rule
 from envdoctor.rules.answers import cu_init, cudart, torch_code, torch_says
 from envdoctor.rules.builds import need_cuda_build
 from envdoctor.rules.cards import Card, capabilities, cards
-from envdoctor.rules.driver_level import Driver, support_of, version_of
+from envdoctor.rules.driver_level import Driver, raise_driver, support_of, version_of
 from envdoctor.rules.presence import in_container, need_gpu, need_native_driver, seen_working
 
 UNKNOWN_ERROR = 999
@@ -85,7 +85,7 @@ def driver_feature_too_old(
             yield Finding(
                 f"{each.loses}: it needs a driver of CUDA {dotted(each.level)}, this one has {dotted(support.level)}",
                 evidence=(each.evidence, *support.evidence),
-                fixes=(ways.install_driver(host, branch_to_install(each.level), verb="Raise"), *each.fixes),
+                fixes=(raise_driver(hand, each.level), *each.fixes),
                 subject=each.subject,
                 confidence=Confidence.LIKELY,
             )
@@ -154,7 +154,7 @@ def driver_branch_eol(
         f"Driver branch {branch.number} reached its end of life on {branch.eol}",
         "No later branch serves this GPU." if last else "",
         evidence=(*shown, Evidence("knowledge.driver_branches", branch.eol, "NVIDIA's dates", "", "supported until")),
-        fixes=() if last else (ways.install_driver(host, verb="Raise"),),
+        fixes=() if last else (raise_driver(Driver(driver, smi=smi, module=module, host=host)),),
     )
 
 

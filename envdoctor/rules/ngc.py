@@ -13,12 +13,11 @@ from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
 from envdoctor.knowledge.cuda import compat_status, cuda_minor, dotted, numbers
 from envdoctor.knowledge.gpus import is_consumer
 from envdoctor.knowledge.ngc import Image, image, newest_for
-from envdoctor.remedy import driver as ways
 from envdoctor.remedy.variables import look, start_anew
 from envdoctor.rule import NotApplicable, Rule, Unknown, rule
 from envdoctor.rules.answers import answered
 from envdoctor.rules.cards import gpu_names
-from envdoctor.rules.driver_level import Driver, support_of, version_of
+from envdoctor.rules.driver_level import Driver, raise_driver, support_of, version_of
 from envdoctor.rules.presence import seen_working
 
 
@@ -71,7 +70,7 @@ def ngc_image_needs_newer_driver(
     yield Finding(
         f"The image {name} needs a newer driver: it is built for CUDA {dotted(known)}",
         evidence=(*shown, *support.evidence),
-        fixes=(*(_use_image(other) if other else ()), ways.install_driver(host, verb="Raise")),
+        fixes=(*(_use_image(other) if other else ()), raise_driver(hand)),
         confidence=Confidence.LIKELY,
     )
 

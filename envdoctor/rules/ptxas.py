@@ -14,15 +14,14 @@ from envdoctor.facts.libraries import Toolkit
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity
-from envdoctor.knowledge.cuda import branch_to_install, cuda_minor, numbers
+from envdoctor.knowledge.cuda import cuda_minor, numbers
 from envdoctor.knowledge.ecosystem import Statement
 from envdoctor.knowledge.gpus import capability
 from envdoctor.knowledge.torch import releases, variant_of
-from envdoctor.remedy.driver import install_driver
 from envdoctor.remedy.variables import export
 from envdoctor.rule import Missing, NotApplicable, Rule, Unknown, rule
 from envdoctor.rules.cards import cards
-from envdoctor.rules.driver_level import Driver, support_of
+from envdoctor.rules.driver_level import Driver, raise_driver, support_of
 from envdoctor.rules.needs import installed, needs, shown
 from envdoctor.rules.presence import need_gpu
 
@@ -75,7 +74,8 @@ def triton_ptxas_driver_mismatch(
     row = _ptxas(have, blackwell=blackwell)
     _need_own_ptxas(environment, blackwell=blackwell)
     wanted = cuda_minor(row.value) or ()
-    support = support_of(Driver(driver, runtime, smi, module, cuda=cuda, host=host, build=build), wanted)
+    hand = Driver(driver, runtime, smi, module, cuda=cuda, host=host, build=build)
+    support = support_of(hand, wanted)
     if support.starts is None:
         raise Unknown(support.reason)
     if not support.starts:
@@ -85,7 +85,7 @@ def triton_ptxas_driver_mismatch(
             evidence=(*_listed(have, packages if listed else None),
                       replace(shown(row, have, "its ptxas is of CUDA"), value=row.value),
                       *support.evidence),
-            fixes=(install_driver(host, branch_to_install(wanted), verb="Raise"),
+            fixes=(raise_driver(hand, wanted),
                    *_other_ptxas(toolkit, support.level, blackwell=blackwell)),
             severity=None if listed else Severity.INFO,
             confidence=support.confidence if listed else Confidence.POSSIBLE,

@@ -10,6 +10,7 @@ from envdoctor.knowledge.ngc import images
 from envdoctor.knowledge.torch import cuda_of, releases
 from envdoctor.remedy.driver import install_driver
 from envdoctor.remedy.install import change_torch, install, install_plain
+from envdoctor.remedy.machine import needs_open_modules
 from envdoctor.remedy.wheels import INDEX, Wheel
 from envdoctor.rule import Unknown
 from envdoctor.rules.required_values import Around, Held
@@ -194,7 +195,8 @@ def _wheel_of(around: Around, name: str, wanted: str) -> tuple[Fix, ...]:
 def _newer_driver(around: Around, wanted: str) -> Fix:
     low = [numbers(each.version) for each in specifiers(wanted, "require") if each.operator in {">=", ">", "==", "~="}]
     floor = next((each for each in low if each), None)
-    return install_driver(around.host, floor[0] if floor else None, verb="Raise")
+    opened = needs_open_modules(around.module, around.driver, around.smi)
+    return install_driver(around.host, floor[0] if floor else None, verb="Raise", open_modules=opened)
 
 
 def _image(wanted: str) -> Fix:

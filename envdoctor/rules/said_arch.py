@@ -14,13 +14,12 @@ from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
 from envdoctor.knowledge.ecosystem import Statement, stated
 from envdoctor.knowledge.gpus import capability
 from envdoctor.knowledge.torch import wheel_code
-from envdoctor.remedy import driver as ways
 from envdoctor.remedy.repair import compiled_again
 from envdoctor.remedy.variables import look, unset
 from envdoctor.rule import Witness, cross_examined, witness
 from envdoctor.rules.arch import other_wheel, runs_here
 from envdoctor.rules.cards import Card, cards
-from envdoctor.rules.driver_level import Driver
+from envdoctor.rules.driver_level import Driver, raise_driver
 from envdoctor.rules.owners import owner, owner_above
 from envdoctor.rules.said import Heard, built_with, hear, lead, listed, said
 
@@ -262,7 +261,7 @@ def triton_ptxas_driver_mismatch(
         yield lead(
             heard,
             "What Triton compiled is newer than this driver loads",
-            ways.install_driver(host, 525, verb="Raise"),
+            raise_driver(Driver(driver, smi=smi, host=host), (12, 0)),
             also=(*shown, *level, *listed(packages, "triton", "pytorch-triton")),
         )
 

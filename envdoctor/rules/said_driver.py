@@ -15,7 +15,7 @@ from envdoctor.knowledge.cuda import branch_to_install, cuda_minor, level_suffic
 from envdoctor.knowledge.gpus import is_consumer
 from envdoctor.remedy import driver as ways
 from envdoctor.remedy.install import change_torch
-from envdoctor.remedy.machine import machine_of
+from envdoctor.remedy.machine import machine_of, needs_open_modules
 from envdoctor.remedy.variables import administer, look, unset
 from envdoctor.rule import Witness, cross_examined, witness
 from envdoctor.rules.cards import gpu_names
@@ -55,7 +55,7 @@ def driver_too_old_for_cuda_build(
         if asked
         else "PyTorch cannot use the GPUs: the driver is too old for what runs here",
         *(change_torch(packages, wheel, installed=have) if packages and wheel and not asked else ()),
-        ways.install_driver(host, branch, verb="Raise"),
+        ways.install_driver(host, branch, verb="Raise", open_modules=fit.open_modules),
         also=built_with(build),
         confirmed=not level_suffices(level, wanted) if level and wanted else None,
     )
@@ -72,7 +72,7 @@ def driver_feature_too_old(
         yield lead(
             heard,
             "The driver does not compile PTX of this CUDA: minor-version compatibility leaves that out",
-            ways.install_driver(host, verb="Raise"),
+            ways.install_driver(host, verb="Raise", open_modules=needs_open_modules(None, None, smi)),
             detail="Code that was compiled for this GPU (SASS) would run.",
             also=(*built_with(build), *driver),
         )
@@ -111,7 +111,7 @@ def forward_compat_unsupported(words: ErrorText, host: Host | None, smi: NvidiaS
             heard,
             "A cuda-compat library is used where forward compatibility does not work",
             unset("LD_LIBRARY_PATH", title="Take cuda-compat out of the loader's path in this shell"),
-            ways.install_driver(host, verb="Raise"),
+            ways.install_driver(host, verb="Raise", open_modules=needs_open_modules(None, None, smi)),
             detail="Right after a driver upgrade without a restart the same error appears: then restart.",
             also=(see(smi, "gpus", "GPU", consumer[0]),) if consumer and smi else (),
             confirmed=bool(consumer) or None,
