@@ -162,3 +162,25 @@ def test_windows_gets_the_triton_that_is_made_for_it() -> None:
     text = "RuntimeError: Cannot find a working triton installation."
     fix = found(judged(on_windows(A100_CU121), text))["compile-toolchain-missing"].fixes[0]
     assert fix.commands[0].shell.endswith("-m pip install 'triton-windows==2.3.*'")
+
+
+CUDNN_8 = "Could not load library libcudnn_ops_infer.so.8. Error: libcudnn_ops_infer.so.8: cannot open shared object"
+
+
+@pytest.mark.parametrize(
+    ("torch", "cuda", "beside", "command"),
+    [
+        ("2.3.1+cu121", "12.1", "", "python -m pip install 'nvidia-cudnn-cu12==8.*'"),
+        ("2.5.1+cu124", "12.4", "[pip3] ctranslate2==4.4.0\n", "python -m pip install 'ctranslate2>=4.5'"),
+        (
+            "2.5.1+cu124",
+            "12.4",
+            "",
+            "python -m pip install --no-deps --target \"$HOME/cudnn-8\" 'nvidia-cudnn-cu12==8.*'",
+        ),
+    ],
+)
+def test_another_cudnn_does_not_replace_that_of_torch(torch: str, cuda: str, beside: str, command: str) -> None:
+    """Both majors come as one wheel's name: cuDNN 8 in the environment of a torch with cuDNN 9 takes that away."""
+    report = judged(f"{build(torch, cuda)}[pip3] torch=={torch}\n{beside}", CUDNN_8)
+    assert command == found(report)["cudnn-not-found"].fixes[0].commands[0].shell

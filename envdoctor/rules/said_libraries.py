@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 
 from envdoctor.facts.host import Environment, Host
@@ -10,7 +11,7 @@ from envdoctor.facts.libraries import Libraries
 from envdoctor.facts.packages import Packages
 from envdoctor.facts.text import ErrorText
 from envdoctor.facts.torch import TorchBuild
-from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
+from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.knowledge.cuda import cuda_minor, numbers
 from envdoctor.remedy.install import install, install_plain
 from envdoctor.remedy.repair import to_pins, whole_torch
@@ -20,6 +21,7 @@ from envdoctor.rules.foreign_paths import PATH, older_than, stubs_in, toolkits_i
 from envdoctor.rules.owners import owner
 from envdoctor.rules.said import NO_PACKAGES, Heard, built_with, hear, lead, listed
 
+CUDNN_9_SINCE = (2, 4)  # the first torch that is built with it
 NVJITLINK = ("nvidia-nvjitlink-cu12", "nvidia-nvjitlink")
 CUDA_LIBRARY = re.compile(r"\blib(cudart|cublas|cublasLt|nvrtc|cupti|cusparse|nvJitLink|cusolver)\.so\.(\d{1,2})")
 
@@ -173,17 +175,38 @@ def cudnn_not_found(words: ErrorText, packages: Packages | None, build: TorchBui
     if heard is None:
         return
     major = re.search(r"\.so\.(\d)", heard.text)
-    cuda = (cuda_minor(build.cuda) or (12,))[0] if build else 12
-    spec = f"nvidia-cudnn-cu{cuda}" + (f"=={major[1]}.*" if major else "")
     yield lead(
         heard,
         f"cuDNN {major[1] if major else ''} is not found by what asks for it".replace("  ", " "),
-        install(packages or NO_PACKAGES, (spec,), title="Install a cuDNN of the major that is asked for"),
+        _cudnn_of(major[1] if major else "", packages or NO_PACKAGES, build),
         look("See which cuDNN is here", "ldconfig -p | grep cudnn", "python -m pip list | grep -i cudnn"),
         also=(*_cudnn(packages), *built_with(build)),
         severity=Severity.ERROR,
         confirmed=None if heard.plain else True,
         caused_by=("onnxruntime-cuda-mismatch",) if packages and packages.find("onnxruntime-gpu") else (),
+    )
+
+
+def _cudnn_of(major: str, packages: Packages, build: TorchBuild | None) -> Fix:
+    """Give the cuDNN that is asked for; beside a torch of another one, which its wheel would replace, not into here."""
+    cuda = (cuda_minor(build.cuda) or (12,))[0] if build else 12
+    spec = f"nvidia-cudnn-cu{cuda}" + (f"=={major}.*" if major else "")
+    torch = numbers(packages.version("torch") or (build.version if build else None))
+    if torch is None or not major or (torch >= CUDNN_9_SINCE) is (major == "9"):
+        return install(packages, (spec,), title="Install a cuDNN of the major that is asked for")
+    if packages.find("ctranslate2"):
+        asks = "ctranslate2>=4.5" if torch >= CUDNN_9_SINCE else "ctranslate2<4.5"
+        return install_plain(packages, asks, title="Install a ctranslate2 that asks for the cuDNN that torch has")
+    own, python = f"$HOME/cudnn-{major}", shlex.quote(packages.executable or "python")
+    commands = (
+        f"{python} -m pip install --no-deps --target \"{own}\" '{spec}'",
+        f'export {PATH}="{own}/nvidia/cudnn/lib${{{PATH}:+:${PATH}}}"',
+    )
+    return Fix(
+        f"Renew what asks for cuDNN {major}, or give it one of its own: in this environment it would replace torch's",
+        tuple(Command(None, each) for each in commands),
+        Safety.SAFE,
+        "a directory of its own; this shell only",
     )
 
 
