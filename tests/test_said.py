@@ -184,3 +184,12 @@ def test_another_cudnn_does_not_replace_that_of_torch(torch: str, cuda: str, bes
     """Both majors come as one wheel's name: cuDNN 8 in the environment of a torch with cuDNN 9 takes that away."""
     report = judged(f"{build(torch, cuda)}[pip3] torch=={torch}\n{beside}", CUDNN_8)
     assert command == found(report)["cudnn-not-found"].fixes[0].commands[0].shell
+
+
+def test_conda_brings_its_own_libstdcxx() -> None:
+    """The package is conda's: an index of Python packages has none of that name."""
+    conda = build("2.5.1+cu124", "12.4") + "[conda] mkl 2024.1.0 h1 defaults\n"
+    report = judged(conda, "ImportError: /lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by x.so)")
+    assert "conda install --channel conda-forge 'libstdcxx-ng>=14'" == (
+        found(report)["glibc-too-old"].fixes[0].commands[0].shell
+    )

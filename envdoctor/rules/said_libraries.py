@@ -14,6 +14,7 @@ from envdoctor.facts.torch import TorchBuild
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.knowledge.cuda import cuda_minor, numbers
 from envdoctor.remedy.install import install, install_plain
+from envdoctor.remedy.installer import quoted
 from envdoctor.remedy.repair import to_pins, whole_torch
 from envdoctor.remedy.variables import look, unset
 from envdoctor.rule import Witness, cross_examined, witness
@@ -285,7 +286,11 @@ def _newer_system() -> Fix:
 
 def _newer_stdcxx(packages: Packages | None) -> Fix:
     if packages and packages.environment_kind == "conda":
-        return install_plain(packages, "libstdcxx-ng", title="Install a newer libstdc++ into this environment")
+        where = ("--prefix", packages.prefix) if packages.prefix else ()
+        command = quoted(("conda", "install", *where, "--channel", "conda-forge"), ("libstdcxx-ng>=14",))
+        return Fix(
+            "Install a newer libstdc++ into this environment", (command,), Safety.SAFE, "this conda environment only"
+        )
     return look(
         "See what the system's libstdc++ has", "strings /usr/lib/*/libstdc++.so.6 | grep GLIBCXX_3.4 | tail -n 3"
     )
