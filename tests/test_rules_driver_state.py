@@ -163,6 +163,21 @@ def test_old_kernel(kernel: str, status: Status) -> None:
     assert status == check(kernel_too_old, replace(UBUNTU, kernel=kernel), ONE_GPU).status
 
 
+@pytest.mark.parametrize(
+    ("release", "command"),
+    [
+        ("20.04.6", "sudo apt-get install linux-generic-hwe-20.04"),
+        ("22.04", "sudo apt-get install linux-generic-hwe-22.04"),
+        ("18.04.6", "uname -r; ls /boot/vmlinuz-*"),
+        ("23.10", "uname -r; ls /boot/vmlinuz-*"),
+    ],
+)
+def test_newer_kernel_of_ubuntu(release: str, command: str) -> None:
+    """Its package is named by the release without the point release, where it is new enough and there is one."""
+    host = replace(UBUNTU, kernel="5.4.0-216-generic", os_version=release)
+    assert command == check(kernel_too_old, host, ONE_GPU).finding.fixes[0].commands[0].shell
+
+
 def test_old_kernel_without_gpu() -> None:
     """A machine without an NVIDIA GPU is not judged by its kernel."""
     assert (

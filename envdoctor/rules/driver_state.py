@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import msgspec
@@ -24,6 +25,7 @@ from envdoctor.rules.presence import in_container, need_gpu, need_native_driver,
 
 UNKNOWN_ERROR = 999
 LAUNCHERS_WANT = (5, 5)  # accelerate warns below Linux 5.5: processes may hang
+WITH_NEWER_KERNEL = frozenset({"20.04", "22.04", "24.04"})  # of Ubuntu's releases, those whose HWE kernel is newer
 ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 HOPPER = (9, 0)
 
@@ -194,8 +196,9 @@ def kernel_too_old(
     if version >= LAUNCHERS_WANT:
         return
     fix = look("See which kernels are installed", "uname -r; ls /boot/vmlinuz-*")
-    if host.os_id == "ubuntu" and host.os_version and not in_container(host):
-        package = f"linux-generic-hwe-{host.os_version}"
+    ubuntu = re.match(r"\d\d\.04", host.os_version or "") if host.os_id == "ubuntu" else None
+    if ubuntu and ubuntu[0] in WITH_NEWER_KERNEL and not in_container(host):
+        package = f"linux-generic-hwe-{ubuntu[0]}"
         fix = administer("Install Ubuntu's newer kernel", "the next boot", f"sudo apt-get install {package}")
     shown = see(host, "kernel", "Linux kernel")
     yield Finding(f"Linux {dotted(version[:2])} is older than the launchers want", "", (shown,), (fix,))
