@@ -152,7 +152,7 @@ def test_a_hole_for_large_packets(hosts: Network, tmp_path: Path) -> None:
     assert ("1", "cannot-join") == (silent["ranks"], silent["state"])
     assert "large ones vanish" in silent["last"]
     finding = next(each for each in ended[2].report["findings"] if each["subject"] == "mtu")
-    assert ("certain", "ip link set dev eth0 mtu 1400") == (
+    assert ("certain", "sudo ip link set dev eth0 mtu 1400") == (
         finding["confidence"], finding["fixes"][0]["commands"][0]["shell"],
     )  # fmt: skip
 

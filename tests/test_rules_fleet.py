@@ -180,9 +180,12 @@ FAULTS: list[tuple[Rendezvous, str, str, str]] = [
     (met(answers_as="something-else", large=None), "port", "Something else answers at node1", "MASTER_PORT=29501"),
     (
         met(large=False, large_in_small=True),
-        "mtu", "small packets get through, large ones vanish (MTU 1500)", "ip link set dev eth0 mtu 1400",
+        "mtu", "small packets get through, large ones vanish (MTU 1500)", "sudo ip link set dev eth0 mtu 1400",
     ),
-    (met(large=False, large_in_small=False), "mtu", "no large message gets through", "ip link set dev eth0 mtu 1400"),
+    (
+        met(large=False, large_in_small=False),
+        "mtu", "no large message gets through", "sudo ip link set dev eth0 mtu 1400",
+    ),
     (
         met(chosen=(("GLOO_SOCKET_IFNAME", "eth7"),)),
         "interface", "GLOO_SOCKET_IFNAME=eth7 names no interface that has an address here", "unset GLOO_SOCKET_IFNAME",
@@ -199,6 +202,10 @@ FAULTS: list[tuple[Rendezvous, str, str, str]] = [
     (
         met(own_name_resolved=("127.0.1.1",)),
         "hostname", "This machine's own name resolves to 127.0.1.1", "export GLOO_SOCKET_IFNAME=eth0",
+    ),
+    (
+        met(own_name_resolved=("127.0.0.1",)),  # on the line of localhost, which must keep its address
+        "hostname", "This machine's own name resolves to 127.0.0.1", "sudo sed -i '1i 10.0.0.2 node2' /etc/hosts",
     ),
 ]  # fmt: skip
 

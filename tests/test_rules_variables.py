@@ -99,10 +99,11 @@ def test_misspelt_line_of_a_file_is_corrected_there() -> None:
     lines = {"NCCL_IB_HCAS": "mlx5_0", "NCCL_DEBUG ": "INFO"}
     findings = check(environment_variable_unknown, variables(), conf(**lines), nccl("2.27.5"), TORCH).findings
     assert [
-        "sed -i 's/^NCCL_IB_HCAS=/NCCL_IB_HCA=/' /etc/nccl.conf",
-        "sed -i 's/^NCCL_DEBUG =/NCCL_DEBUG=/' /etc/nccl.conf",
+        "sudo sed -i 's/^NCCL_IB_HCAS=/NCCL_IB_HCA=/' /etc/nccl.conf",
+        "sudo sed -i 's/^NCCL_DEBUG =/NCCL_DEBUG=/' /etc/nccl.conf",
     ] == [each.fixes[0].commands[0].shell for each in findings]
     assert "blank" in findings[1].title
+    assert all(each.fixes[0].needs_root for each in findings)
 
 
 def test_name_of_a_later_release_is_info() -> None:

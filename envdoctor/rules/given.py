@@ -60,8 +60,9 @@ class Given(msgspec.Struct, frozen=True):
                 "this shell only",
             )
         line = shlex.quote(f"s/^{self.name}=/{name}=/")
-        commands = (Command(None, f"sed -i {line} {self.files_quoted()}"),)
-        return Fix(f"Use the name {name}", commands, Safety.ADMIN, "NCCL's configuration file")
+        root = any(each.startswith("/etc/") for each in self.file.split(", "))
+        commands = (Command(None, f"{'sudo ' * root}sed -i {line} {self.files_quoted()}"),)
+        return Fix(f"Use the name {name}", commands, Safety.ADMIN, "NCCL's configuration file", needs_root=root)
 
     def files_quoted(self) -> str:
         """Name the files for a shell."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from envdoctor.facts.rendezvous import Rendezvous
@@ -132,8 +133,10 @@ def _not_reached(met: Rendezvous, where: str) -> Finding:
             "See the ways from here", f"ip route get {(met.resolved or ('ADDRESS',))[0]}", "ip -br addr"
         ),
     }
-    filtered = administer(
-        "Open the ports between the nodes, on every node", "the firewall", f"iptables -L -n | grep -w {met.port}"
+    filtered = look(
+        "See what each node's firewall lets in, then open the ports between the nodes",
+        "sudo iptables -S INPUT; sudo nft list ruleset",
+        root=True,
     )
     return Finding(
         title.format(where=where),
@@ -159,7 +162,9 @@ def _black_hole(met: Rendezvous, where: str) -> Finding:
             *_known(met, "mtu", f"MTU of {interface}"),
         ),
         (
-            administer("Send smaller packets from here", "this interface", f"ip link set dev {interface} mtu 1400"),
+            administer(
+                "Send smaller packets from here", "this interface", f"sudo ip link set dev {interface} mtu 1400"
+            ),
             look("Find the largest packet that passes", f"ping -c 2 -M do -s 1372 {met.address}"),
         ),
         "mtu",
@@ -214,12 +219,13 @@ def _own_name(met: Rendezvous) -> Iterator[Finding]:
             f"This machine's own name resolves to {address}: gloo tells other nodes to connect to themselves",
             "gloo gives the address of the host's own name to its peers. NCCL does not ask for it.",
             (see(met, "own_name", "own name"), see(met, "own_name_resolved", "resolves to")),
-            (use, _real_address(met, address)),
+            (use, _real_address(met)),
             "hostname",
         )
 
 
-def _real_address(met: Rendezvous, address: str) -> Fix:
+def _real_address(met: Rendezvous) -> Fix:
+    """Put a line of its own first: the line that is there may be localhost's too."""
     own = next((each for _, each in met.own_addresses if not is_loopback(each)), "ADDRESS")
-    command = f"sed -i 's/^{address}\\b/{own}/' /etc/hosts"
+    command = f"sudo sed -i {shlex.quote(f'1i {own} {met.own_name}')} /etc/hosts"
     return administer("Give the name its real address", "/etc/hosts", command)
