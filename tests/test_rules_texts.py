@@ -6,7 +6,7 @@ import pytest
 
 from envdoctor.facts import Fact
 from envdoctor.facts.driver import NvidiaSmi, SmiGpu
-from envdoctor.facts.host import Host
+from envdoctor.facts.host import Environment, Host, Variable
 from envdoctor.facts.text import ErrorText, Words
 from envdoctor.facts.torch import TorchBuild, TorchCuda, TorchImport, TorchSettings
 from envdoctor.finding import Confidence, Severity, Status
@@ -143,6 +143,7 @@ def test_an_unknown_error_alone_is_no_renewed_driver(lines: tuple[str, ...], fac
 
 
 A100 = smi("NVIDIA A100-SXM4-80GB", "8.0")
+TF32_OFF = "torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False"
 TF32_TORCH, QUIET_TORCH = TorchBuild(version="1.8.1+cu111", cuda="11.1"), TorchBuild(version="2.3.1+cu121", cuda="12.1")
 
 
@@ -161,6 +162,9 @@ def test_tf32_by_default_is_told_and_blamed_where_results_differ(
     facts = (A100, build, *((says(words),) if words else ()))
     found = check(tf32_default_precision, *facts).finding
     assert (severity, confidence) == (found.severity, found.confidence)
+    assert ["export NVIDIA_TF32_OVERRIDE=0", f"# in your program:  {TF32_OFF}"] == [
+        fix.commands[0].shell for fix in found.fixes
+    ]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +172,7 @@ def test_tf32_by_default_is_told_and_blamed_where_results_differ(
     [
         (A100, QUIET_TORCH),
         (A100, TF32_TORCH, TorchSettings(allow_tf32_matmul=False, allow_tf32_cudnn=False), says(DIFFERS)),
+        (A100, TF32_TORCH, Environment(variables=(Variable("NVIDIA_TF32_OVERRIDE", "0"),))),
         (A100, TorchBuild(version="1.6.0", cuda="10.2")),
         (A100, TorchBuild(version="1.12.0", cuda="11.3")),
     ],

@@ -1,4 +1,4 @@
-"""Ways that touch this shell alone: a variable that is taken back or set, and commands that only look."""
+"""Ways that touch this shell or program alone: a variable or a line that is set, and commands that only look."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def look(title: str, *commands: str, root: bool = False) -> Fix:
     """Give commands that only look."""
     found = tuple(Command(None, each) for each in commands)
     return Fix(title, found, Safety.ADMIN if root else Safety.SAFE, "nothing: it only looks", needs_root=root)
+
+
+def in_program(title: str, line: str) -> Fix:
+    """Give a line that belongs into the person's own program, where alone it has an effect."""
+    return Fix(title, (Command(None, f"# in your program:  {line}"),), Safety.SAFE, "your program")
 
 
 def administer(title: str, changes: str, *commands: str) -> Fix:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from envdoctor.facts.driver import CudaDriver, NvidiaSmi
+from envdoctor.facts.host import Environment
 from envdoctor.facts.text import ErrorText
 from envdoctor.facts.torch import TorchBuild, TorchCuda, TorchSettings
-from envdoctor.finding import Command, Evidence, Finding, Fix, Safety, Severity, see
+from envdoctor.finding import Evidence, Finding, Fix, Severity, see
 from envdoctor.knowledge.cuda import numbers
 from envdoctor.knowledge.gpus import capability
+from envdoctor.remedy.variables import export, in_program
 from envdoctor.rule import NotApplicable, Rule, rule
 from envdoctor.rules.cards import Card, cards
 from envdoctor.rules.said import Heard, hear, lead
 
 AMPERE = (8, 0)
+OVERRIDE = "NVIDIA_TF32_OVERRIDE"  # read by cuBLAS and cuDNN themselves
 ON_FOR_PRODUCTS, OFF_AGAIN = (1, 7), (1, 12)  # torch turned TF32 on for matrix products with 1.7, off again with 1.12
 
 
@@ -26,6 +29,7 @@ def tf32_default_precision(
     driver: CudaDriver | None,
     smi: NvidiaSmi | None,
     cuda: TorchCuda | None,
+    environment: Environment | None,
 ) -> Iterator[Finding]:
     """Float32 products are computed in TF32 by default.
 
@@ -39,10 +43,11 @@ def tf32_default_precision(
 
     ## How it is detected
     The release of torch beside an Ampere or newer GPU: info. Where a text speaks of results that are inaccurate or
-    differ, it is a warning. What was set explicitly (torch's live settings) speaks against it.
+    differ, it is a warning. What was set explicitly speaks against it: torch's live settings, NVIDIA_TF32_OVERRIDE=0.
 
     ## What to do
-    Switch TF32 off where the digits matter: torch.backends.cuda.matmul.allow_tf32 and torch.backends.cudnn.allow_tf32.
+    Switch TF32 off where the digits matter: torch.backends.cuda.matmul.allow_tf32 and torch.backends.cudnn.allow_tf32
+    in the program, or NVIDIA_TF32_OVERRIDE=0 for a run, which no program can take back.
 
     ## Sources
     https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
@@ -54,21 +59,22 @@ def tf32_default_precision(
     products = version is not None and ON_FOR_PRODUCTS <= version < OFF_AGAIN
     if not new:
         raise NotApplicable("no GPU that computes in TF32 is known")
-    if settings and settings.allow_tf32_matmul is False and settings.allow_tf32_cudnn is False:
+    off = settings and settings.allow_tf32_matmul is False and settings.allow_tf32_cudnn is False
+    if off or (environment and environment.get(OVERRIDE) == "0"):
         return
     shown = (see(build, "version", "torch"),) if build and build.version else ()
     if heard:
         yield _differs(heard, new, shown, products=products or version is None)
     elif products:
         title = f"torch before 1.12 multiplies float32 matrices in TF32 by default on the {new[0].name}"
-        yield Finding(title, "", (*shown, new[0].evidence), (_off(),))
+        yield Finding(title, "", (*shown, new[0].evidence), _off())
 
 
 def _differs(heard: Heard, new: list[Card], shown: tuple[Evidence, ...], *, products: bool) -> Finding:
     return lead(
         heard,
         "Results differ where TF32 is at work: float32 is multiplied with ten bits of mantissa on this GPU",
-        _off(),
+        *_off(),
         detail="" if products else "This torch uses it for convolutions by default, for products on request.",
         also=(*shown, new[0].evidence),
         severity=Severity.WARNING,
@@ -76,10 +82,13 @@ def _differs(heard: Heard, new: list[Card], shown: tuple[Evidence, ...], *, prod
     )
 
 
-def _off() -> Fix:
-    code = "import torch; torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False"
-    command = Command(None, f"python -c '{code}'")
-    return Fix("Say so at the start of the program, as this line does", (command,), Safety.SAFE, "this program only")
+def _off() -> tuple[Fix, ...]:
+    """Switch TF32 off: in CUDA's libraries for all that this shell starts, or where the program begins."""
+    line = "torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False"
+    return (
+        export("Switch TF32 off for what this shell starts", f"{OVERRIDE}=0"),
+        in_program("Or say so at the start of the program", line),
+    )
 
 
 RULES: tuple[Rule, ...] = (tf32_default_precision,)

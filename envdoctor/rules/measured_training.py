@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from envdoctor.facts.bench import (
@@ -14,6 +15,7 @@ from envdoctor.facts.bench import (
     Measured,
 )
 from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
+from envdoctor.remedy.variables import in_program
 from envdoctor.rule import Unknown, rule
 from envdoctor.rules.measuring import again, at_clock, measured_gpu, need_judged, shown
 
@@ -130,9 +132,8 @@ def _timed(attention: BenchAttention, measured: Measured) -> Evidence:
 def _ask_for(backend: str, device: BenchDevice) -> Fix:
     names = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "cudnn": "CUDNN_ATTENTION", "math": "MATH"}
     line = f"torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.{names.get(backend, backend.upper())})"
-    check = f"python -c 'import torch; print({line})'"
     verify = again("attention", device=device)
-    return Fix(f"Run the model under {line}", (Command(None, check),), Safety.SAFE, "your program", verify=verify)
+    return replace(in_program("Run the model with this one alone", f"with {line}: ..."), verify=verify)
 
 
 @rule(
@@ -268,11 +269,8 @@ def _gain(ladder: BenchLadder, graph: Rung) -> tuple[Evidence, ...]:
 
 def _fewer_launches(device: BenchDevice) -> Fix:
     line = 'model = torch.compile(model, mode="reduce-overhead")'
-    commands = (Command(None, f"# in your program:  {line}"),)
     verify = again("model", "ladder", device=device)
-    return Fix(
-        "Launch less: compile the model, or raise the batch", commands, Safety.SAFE, "your program", verify=verify
-    )
+    return replace(in_program("Launch less: compile the model, or raise the batch", line), verify=verify)
 
 
 RULES = (attention_below_reference, vit_below_reference, launch_bound)

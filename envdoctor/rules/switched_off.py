@@ -11,7 +11,7 @@ from envdoctor.facts.host import Environment
 from envdoctor.facts.torch import TorchBuild, TorchCuda, TorchSettings
 from envdoctor.finding import Evidence, Finding, Fix, Severity, see
 from envdoctor.knowledge.gpus import capability
-from envdoctor.remedy.variables import look, unset
+from envdoctor.remedy.variables import in_program, look, unset
 from envdoctor.rule import Missing, NotApplicable, Rule, Unknown, rule
 from envdoctor.rules.builds import need_cuda_build
 from envdoctor.rules.cards import Card, cards
@@ -145,7 +145,6 @@ def fused_attention_unavailable(
         raise Unknown(settings.unknown.get("flash_sdp", "torch did not say which attention kernels it may use"))
     if any(getattr(settings, field) for field, _ in known):
         return
-    on = "python3 -c 'import torch; torch.backends.cuda.enable_flash_sdp(True)'  # in the program, where it is off"
     cost = of_a_step(device, ladder, clocks, "math-attention") or of_math_attention(attention)
     told = f": {cost.what} takes {cost.factor:.2f} times as long here" if cost else ""
     off = tuple(see(settings, field, f"{label} attention", "off") for field, label in known)
@@ -154,7 +153,7 @@ def fused_attention_unavailable(
         evidence=(*off, *(cost.evidence if cost else ())),
         fixes=(
             look("Find where they are switched off", "grep -rn 'enable_.*_sdp\\|sdpa_kernel' --include='*.py' ."),
-            look("Or switch them on again", on),
+            in_program("Or switch them on again", "torch.backends.cuda.enable_flash_sdp(True)"),
         ),
     )
 
