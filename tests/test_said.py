@@ -193,3 +193,20 @@ def test_conda_brings_its_own_libstdcxx() -> None:
     assert "conda install --channel conda-forge 'libstdcxx-ng>=14'" == (
         found(report)["glibc-too-old"].fixes[0].commands[0].shell
     )
+
+
+@pytest.mark.parametrize(
+    ("gpu", "toolkit", "names"),
+    [
+        ("sm_121a", "CUDA 12.9", ["TRITON_PTXAS_PATH", "TRITON_PTXAS_BLACKWELL_PATH"]),
+        ("sm_103", "CUDA 12.9", ["TRITON_PTXAS_PATH", "TRITON_PTXAS_BLACKWELL_PATH"]),
+        ("sm_90", "CUDA 11.8", ["TRITON_PTXAS_PATH"]),
+        ("sm_190", "a newer CUDA", ["TRITON_PTXAS_PATH", "TRITON_PTXAS_BLACKWELL_PATH"]),
+    ],
+)
+def test_triton_can_call_a_ptxas_that_knows_the_gpu(gpu: str, toolkit: str, names: list[str]) -> None:
+    """The toolkit that is new enough is named, and the variables by which Triton looks for its assembler."""
+    text = f"ptxas fatal   : Value '{gpu}' is not defined for option 'gpu-name'"
+    fix = found(judged(text))["gpu-newer-than-bundled-nvrtc"].fixes[0]
+    assert toolkit in fix.title
+    assert [f"export {name}=/usr/local/cuda/bin/ptxas" for name in names] == [each.shell for each in fix.commands]

@@ -45,7 +45,8 @@ def gpu_newer_than_bundled_nvrtc(
     until a program is seen to fail by it.
 
     ## What to do
-    Install a PyTorch that is built with a newer CUDA.
+    Install a PyTorch that is built with a newer CUDA. Where it is Triton's ptxas that does not know the GPU, let Triton
+    call that of a newer toolkit: TRITON_PTXAS_PATH, and TRITON_PTXAS_BLACKWELL_PATH for Blackwell.
 
     ## Sources
     https://github.com/pytorch/pytorch/issues/47658

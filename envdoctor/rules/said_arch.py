@@ -11,11 +11,13 @@ from envdoctor.facts.packages import Packages
 from envdoctor.facts.text import ErrorText, Pasted
 from envdoctor.facts.torch import TorchBuild
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
+from envdoctor.knowledge.cuda import dotted
 from envdoctor.knowledge.ecosystem import Statement, stated
-from envdoctor.knowledge.gpus import capability
+from envdoctor.knowledge.gpus import capability, compilers
 from envdoctor.knowledge.torch import wheel_code
+from envdoctor.remedy.machine import BLACKWELL
 from envdoctor.remedy.repair import compiled_again
-from envdoctor.remedy.variables import look, unset
+from envdoctor.remedy.variables import export, look, unset
 from envdoctor.rule import Witness, cross_examined, witness
 from envdoctor.rules.arch import other_wheel, runs_here
 from envdoctor.rules.cards import Card, cards
@@ -25,6 +27,7 @@ from envdoctor.rules.said import Heard, built_with, hear, lead, listed, said
 
 NO_IMAGE = "no-kernel-image"
 WITH_KERNELS = ("vllm", "flashinfer-python", "flashinfer", "flash-attn", "sgl-kernel", "xformers", "bitsandbytes")
+CAME_WITH = {(10, 3): (12, 1)}  # in one CUDA, of which the table names the newest GPU alone
 FIRST_OF_MANY = (8, 0)  # kernels beside torch's own are mostly written for Ampere and newer
 
 
@@ -239,10 +242,27 @@ def gpu_newer_than_bundled_nvrtc(
         yield lead(
             heard,
             "The CUDA compiler that PyTorch brings does not know this GPU",
+            *(_newer_ptxas(heard) if heard.message.id == "ptxas-gpu-name" else ()),
             look("See which CUDA it brings, and which GPU it is", _cuda_and_gpu()),
             also=(*built_with(build), *_evidence(cards(None, smi, None))),
             severity=Severity.ERROR,
         )
+
+
+def _newer_ptxas(heard: Heard) -> tuple[Fix, ...]:
+    """Let Triton call the ptxas of a toolkit that knows the GPU; newer ones look for Blackwell's by another name."""
+    named = re.search(r"\bsm_(\d{1,2})(\d)[af]?\b", heard.text)
+    gpu = (int(named[1]), int(named[2])) if named else None
+    known = (each.cuda for each in compilers() if gpu and each.newest >= CAME_WITH.get(gpu, gpu))
+    first = min(known, default=None)
+    which = f"CUDA {dotted(first)} or newer" if first else "a newer CUDA"
+    path = "/usr/local/cuda/bin/ptxas"
+    fix = export(
+        f"Let Triton use the ptxas of a toolkit of {which}, which must be installed",
+        f"TRITON_PTXAS_PATH={path}",
+        *((f"TRITON_PTXAS_BLACKWELL_PATH={path}",) if gpu is None or gpu >= BLACKWELL else ()),
+    )
+    return (fix,)
 
 
 def _cuda_and_gpu() -> str:
