@@ -238,3 +238,17 @@ def test_fix_for_shared_memory_names_the_size() -> None:
     """The way to a larger /dev/shm asks for what is required, not for a round number."""
     finding = held({"shm_gib": 32}, Resources(shm_total_mib=64), Host(container="docker")).finding
     assert "docker run --shm-size=32g IMAGE" == finding.fixes[0].commands[0].shell
+
+
+@pytest.mark.parametrize(
+    ("level", "command"),
+    [
+        ("12.2", "'torch==2.14.1' --index-url https://download.pytorch.org/whl/cu126"),
+        ("11.4", "'torch>=2.10'"),  # no torch of that range for this driver, as the finding about the driver says
+    ],
+)
+def test_the_torch_that_is_required_is_one_that_the_driver_starts(level: str, command: str) -> None:
+    """The newest of the range by default is built for a CUDA that this driver does not start."""
+    driver = CudaDriver(init_code=0, cuda_version=level)
+    fix = held({"torch": ">=2.10"}, CU130, VENV, UBUNTU, driver).finding.fixes[0]
+    assert f"/venv/bin/python -m pip install {command}" == fix.commands[0].shell

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from packaging.version import InvalidVersion, Version
 
 from envdoctor.finding import Command, Evidence, Fix, Safety, see
@@ -10,7 +12,7 @@ from envdoctor.knowledge.ngc import images
 from envdoctor.knowledge.torch import cuda_of, releases
 from envdoctor.remedy.driver import install_driver
 from envdoctor.remedy.install import change_torch, install, install_plain
-from envdoctor.remedy.machine import needs_open_modules
+from envdoctor.remedy.machine import machine_of, needs_open_modules
 from envdoctor.remedy.wheels import INDEX, Wheel
 from envdoctor.rule import Unknown
 from envdoctor.rules.required_values import Around, Held
@@ -21,7 +23,7 @@ NAMES = {"cudnn": "cuDNN", "nccl": "NCCL", "cuda": "CUDA", "torch": "torch", "py
 
 def torch(around: Around, wanted: str) -> Held:
     """Hold torch's own version: of the one that was imported, else of the one that would be."""
-    fixes = (_pip(around, f"torch{wanted}"),)
+    fixes = _torch_for(around, wanted)
     if around.imported and around.imported.version:
         shown = see(around.imported, "version", "torch")
     elif around.build and around.build.version:
@@ -159,10 +161,31 @@ def _pip(around: Around, spec: str, *, title: str = "") -> Fix:
     return Fix(title or f"Install {spec}", (command,), Safety.SAFE, "this environment only")
 
 
+def _torch_for(around: Around, wanted: str) -> tuple[Fix, ...]:
+    """Give the newest torch of the range that this driver starts: what an index gives by default may ask for more."""
+    fit = machine_of(
+        around.packages,
+        around.host,
+        driver=around.driver,
+        runtime=around.runtime,
+        smi=around.smi,
+        module=around.module,
+    )
+    asked = specifiers(wanted, "require")
+    if around.packages and fit.driver_cuda and not (around.build and around.build.is_cpu_only):
+        for each in releases():
+            wheel = fit.cuda_wheel(str(each.version)) if satisfies(each.version, asked) else None
+            if wheel and wheel.torch == each.version:
+                return change_torch(around.packages, wheel)
+    return (_pip(around, f"torch{wanted}"),)
+
+
 def _newer_torch(around: Around) -> Fix:
     have = (around.build and around.build.version) or ""
     title = "Take a newer torch, which brings newer libraries"
-    return _pip(around, f"torch>{have.partition('+')[0]}" if have else "torch", title=title)
+    if not have:
+        return _pip(around, "torch", title=title)
+    return replace(_torch_for(around, f">{have.partition('+')[0]}")[0], title=title)
 
 
 def _build_for(around: Around, wanted: str) -> tuple[Fix, ...]:
