@@ -223,17 +223,17 @@ def test_bitsandbytes_with_its_binary(facts: tuple[Fact, ...], status: Status) -
 @pytest.mark.parametrize(
     ("facts", "words", "command"),
     [
-        ((venv(dist("onnxruntime-gpu", "1.18.1")), CU124), "needs CUDA 11, here is CUDA 12", ">=1.19,<1.23"),
+        ((venv(dist("onnxruntime-gpu", "1.18.1")), CU124), "needs CUDA 11, here is CUDA 12", ">=1.19,<1.27"),
         ((venv(dist("onnxruntime-gpu", "1.19.2")), CU118), "needs CUDA 12, here is CUDA 11", "<1.19"),
         (
             (venv(dist("onnxruntime-gpu", "1.22.0", built_for="CUDA 12.4")), CU130),
             "needs CUDA 12, here is CUDA 13",
-            "[cuda,cudnn]>=1.21",
+            ">=1.27",
         ),
         (
             (venv(dist("onnxruntime-gpu", "1.19.2"), dist("nvidia-cudnn-cu12", "8.9.2.26")), CU124),
             "needs cuDNN 9, here is cuDNN 8",
-            "[cuda,cudnn]>=1.21",
+            "[cuda,cudnn]>=1.21,<1.27",
         ),
     ],
     ids=["11 beside 12", "12 beside 11", "its own record", "cuDNN"],
@@ -244,6 +244,13 @@ def test_onnxruntime_of_another_cuda(facts: tuple[Fact, ...], words: str, comman
     assert (Severity.ERROR, Confidence.LIKELY) == (finding.severity, finding.confidence)
     assert words in finding.title
     assert f"{PYTHON} -m pip install 'onnxruntime-gpu{command}'" == commands(finding)[0]
+
+
+def test_onnxruntime_does_not_replace_the_cudnn_of_an_older_torch() -> None:
+    """Torch before 2.4 has cuDNN 8 in the very wheel that onnxruntime-gpu would renew: then torch is renewed too."""
+    old = TorchBuild(version="2.3.1+cu121", cuda="12.1")
+    packages = venv(dist("onnxruntime-gpu", "1.19.2"), dist("nvidia-cudnn-cu12", "8.9.2.26"))
+    assert all("torch==2.4" in each for each in commands(check(onnxruntime_cuda_mismatch, old, packages).finding))
 
 
 CUDNN_9 = Libraries(rows=(LedgerRow("cudnn", "libcudnn.so.9", first=Copy("/x/libcudnn.so.9")),))

@@ -210,3 +210,13 @@ def test_triton_can_call_a_ptxas_that_knows_the_gpu(gpu: str, toolkit: str, name
     fix = found(judged(text))["gpu-newer-than-bundled-nvrtc"].fixes[0]
     assert toolkit in fix.title
     assert [f"export {name}=/usr/local/cuda/bin/ptxas" for name in names] == [each.shell for each in fix.commands]
+
+
+@pytest.mark.parametrize(
+    ("torch", "cuda", "spec"), [("2.5.1+cu124", "12.4", ">=1.21,<1.27"), ("2.9.0+cu130", "13.0", ">=1.27")]
+)
+def test_onnxruntime_brings_the_cuda_of_torch(torch: str, cuda: str, spec: str) -> None:
+    """Its newest release brings cuDNN for CUDA 13, whose files would lie where torch's for CUDA 12 are."""
+    text = "Failed to create CUDAExecutionProvider. Require cuDNN 9.* and CUDA 12.*"
+    report = judged(f"{build(torch, cuda)}[pip3] onnxruntime-gpu==1.20.0\n", text)
+    assert found(report)["onnxruntime-cuda-mismatch"].fixes[0].commands[0].shell.endswith(f"{spec}'")

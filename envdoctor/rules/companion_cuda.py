@@ -15,7 +15,7 @@ from envdoctor.facts.libraries import Libraries, Toolkit
 from envdoctor.facts.packages import Distribution, Packages
 from envdoctor.facts.torch import TorchBuild, TorchCuda
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
-from envdoctor.knowledge.cuda import cuda_minor
+from envdoctor.knowledge.cuda import cuda_minor, numbers
 from envdoctor.remedy import repair
 from envdoctor.remedy.install import install
 from envdoctor.remedy.installer import installer_for
@@ -31,7 +31,10 @@ from envdoctor.rules.versions import parsed
 BNB_BY_TORCH = Version("0.43")  # before, it looked for a libcudart on the path
 BNB_TAKES_A_NEIGHBOUR = Version("0.50")  # from here on another minor of the same major is taken
 CUDNN_9_SINCE, CUDNN_8_UNTIL = Version("1.19"), Version("1.18.1")  # onnxruntime; 1.18.1 itself came with both
-ONNXRUNTIME_FOR = {11: "onnxruntime-gpu<1.19", 12: "onnxruntime-gpu>=1.19,<1.23"}  # on PyPI, by CUDA major
+# On PyPI, by CUDA major: what the extras of 1.26.0 ask for is of CUDA 12, of 1.27.0 of CUDA 13.
+ONNXRUNTIME_FOR = {11: "onnxruntime-gpu<1.19", 12: "onnxruntime-gpu>=1.19,<1.27", 13: "onnxruntime-gpu>=1.27"}
+WITH_ITS_OWN = {12: "onnxruntime-gpu[cuda,cudnn]>=1.21,<1.27", 13: "onnxruntime-gpu[cuda,cudnn]>=1.27"}
+TORCH_WITH_CUDNN_9 = (2, 4)
 DALI = re.compile(r"nvidia-dali-cuda(?P<major>1\d)0$")
 TENSORRT = re.compile(r"tensorrt-cu(?P<major>1\d)$")
 MAJORS_ON_OFFER = {12, 13}  # for which NVIDIA publishes DALI and TensorRT
@@ -176,14 +179,22 @@ def _cudnn_here(packages: Packages, toolkit: Toolkit | None, libraries: Librarie
 def _fitting_onnxruntime(
     packages: Packages, build: TorchBuild | None, wanted: int, majors: dict[int, Evidence], *, lacks_cuda: bool
 ) -> tuple[Fix, ...]:
-    own = install(
-        packages, ("onnxruntime-gpu[cuda,cudnn]>=1.21",), title="Install onnxruntime-gpu with its own CUDA and cuDNN"
-    )
+    own = with_its_own_cuda(packages, build)
     if lacks_cuda:
         spec = ONNXRUNTIME_FOR.get(next(iter(majors))) if len(majors) == 1 else None
         title = f"Install the onnxruntime-gpu of this CUDA: {spec}"
         return (install(packages, (spec,), title=title),) if spec else (own,)
-    return (own, *fit_torch(packages, SpecifierSet(">=2.4"), build)) if wanted >= 12 else (own,)
+    newer = fit_torch(packages, SpecifierSet(">=2.4"), build) if wanted >= 12 else ()
+    torch = numbers(build.version) if build else None
+    shared = bool(torch and torch < TORCH_WITH_CUDNN_9 and packages.find(f"nvidia-cudnn-cu{wanted}"))
+    return newer if newer and shared else (own, *newer)
+
+
+def with_its_own_cuda(packages: Packages, build: TorchBuild | None) -> Fix:
+    """Let it bring CUDA and cuDNN of torch's major: those of another would be written over torch's own cuDNN."""
+    major = (cuda_minor(build.cuda) or (12,))[0] if build else 12
+    spec = WITH_ITS_OWN.get(major, WITH_ITS_OWN[12])
+    return install(packages, (spec,), title="Install onnxruntime-gpu with its own CUDA and cuDNN")
 
 
 def cuda_here(packages: Packages, build: TorchBuild | None, toolkit: Toolkit | None) -> dict[int, Evidence]:

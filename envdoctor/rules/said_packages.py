@@ -19,6 +19,7 @@ from envdoctor.remedy.install import another_python, install, install_plain
 from envdoctor.remedy.pair import fit_companion, published_with
 from envdoctor.remedy.variables import look, unset
 from envdoctor.rule import Witness, cross_examined, witness
+from envdoctor.rules.companion_cuda import with_its_own_cuda
 from envdoctor.rules.owners import is_built_for_torch, owner, owner_above
 from envdoctor.rules.said import NO_PACKAGES, Heard, built_with, hear, lead, listed
 from envdoctor.rules.said_libraries import foreign_major
@@ -306,16 +307,17 @@ def onnxruntime_cpu_shadows_gpu(words: ErrorText, packages: Packages | None) -> 
 
 
 @witness
-def onnxruntime_cuda_mismatch(words: ErrorText, packages: Packages | None) -> Iterator[Finding]:
+def onnxruntime_cuda_mismatch(
+    words: ErrorText, packages: Packages | None, build: TorchBuild | None
+) -> Iterator[Finding]:
     """Onnxruntime's own words, or the loader's about cuDNN where onnxruntime-gpu is installed."""
     heard = hear(words, "onnxruntime-cuda-mismatch")
     here = bool(packages and packages.find("onnxruntime-gpu"))
     if heard and (heard.message.id == "ort-cuda" or here):
-        spec = "onnxruntime-gpu[cuda,cudnn]>=1.21"
         yield lead(
             heard,
             "onnxruntime-gpu does not find the CUDA and cuDNN that it was built for",
-            install(packages or NO_PACKAGES, (spec,), title="Install onnxruntime-gpu with its own CUDA and cuDNN"),
+            with_its_own_cuda(packages or NO_PACKAGES, build),
             also=listed(packages, "onnxruntime-gpu", "nvidia-cudnn-cu12", "nvidia-cudnn-cu11"),
             severity=Severity.ERROR,
             confirmed=here or None,
