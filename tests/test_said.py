@@ -220,3 +220,11 @@ def test_onnxruntime_brings_the_cuda_of_torch(torch: str, cuda: str, spec: str) 
     text = "Failed to create CUDAExecutionProvider. Require cuDNN 9.* and CUDA 12.*"
     report = judged(f"{build(torch, cuda)}[pip3] onnxruntime-gpu==1.20.0\n", text)
     assert found(report)["onnxruntime-cuda-mismatch"].fixes[0].commands[0].shell.endswith(f"{spec}'")
+
+
+@pytest.mark.parametrize(("version", "forced"), [("0.18.1+cu121", True), ("0.18.1+cpu", False), ("0.17.2", False)])
+def test_a_companion_that_is_there_by_name_is_installed_over(version: str, forced: bool) -> None:
+    """Where the list shows the very build that is advised, an installer does nothing unless it must."""
+    report = judged(A100_CU121.replace("torchvision==0.18.1+cu121", f"torchvision=={version}"), NMS)
+    command = found(report)["torchvision-torch-mismatch"].fixes[0].commands[0].shell
+    assert forced is ("--force-reinstall" in command)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from envdoctor.knowledge.torch import companions_for, cuda_of, made_for, numbers, release, releases, variant_of
 from envdoctor.remedy.install import change_torch, install
+from envdoctor.remedy.installer import AGAIN
 from envdoctor.remedy.wheels import Wheel, same_build
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def fit_companion(packages: Packages, name: str, torch: Version, build: TorchBui
     # Over the same release in another variant only the tagged version makes an installer act.
     tag = f"+{variant}" if variant and have.partition("+")[0] == pair else ""
     title = f"Install the {name} that belongs to torch {torch}"
-    return (install(packages, (f"{name}=={pair}{tag}",), variant, title=title, alone=True),)
+    there = AGAIN * (have == f"{pair}{tag}")  # by its name it is the right one, and yet it does not fit
+    return (install(packages, (f"{name}=={pair}{tag}",), variant, title=title, again=there, alone=True),)
 
 
 def published_with(packages: Packages, name: str, torch: Version, build: TorchBuild | None) -> tuple[Fix, ...]:
