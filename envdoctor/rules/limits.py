@@ -8,8 +8,8 @@ from envdoctor.facts.driver import CudaDriver, KernelModule, NvidiaSmi
 from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Environment, Host, Resources
 from envdoctor.facts.nvml import GpuState
-from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
-from envdoctor.remedy.variables import administer, look, start_anew
+from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity, see
+from envdoctor.remedy.variables import SHELL, administer, look, start_anew
 from envdoctor.rule import Rule, Unknown, known, rule
 from envdoctor.rules.launch import several_machines
 from envdoctor.rules.presence import in_container, need_gpu
@@ -213,7 +213,8 @@ def open_files_limit_low(
 def raise_files(host: Host | None, hard: int | None) -> Fix:
     """Raise the soft limit: in this shell where the hard one allows it, else where the session begins."""
     if hard is None or hard < 0 or hard >= ENOUGH_FILES:
-        return look("Raise it in the shell that starts the job", "ulimit -n 65536 || ulimit -n $(ulimit -Hn)")
+        command = Command(None, "ulimit -n 65536 || ulimit -n $(ulimit -Hn)")
+        return Fix("Raise it in the shell that starts the job", (command,), Safety.SAFE, SHELL)
     if in_container(host):
         return start_anew("Start the container with a higher limit", "docker run --ulimit nofile=65536:65536 IMAGE")
     line = "echo '* - nofile 65536' | sudo tee -a /etc/security/limits.conf"

@@ -11,7 +11,7 @@ from envdoctor.facts.libraries import Toolkit
 from envdoctor.facts.packages import Packages
 from envdoctor.facts.text import ErrorText
 from envdoctor.facts.torch import TorchBuild, TorchCuda
-from envdoctor.finding import Evidence, Finding, Fix, Severity, see
+from envdoctor.finding import Command, Evidence, Finding, Fix, Safety, Severity, see
 from envdoctor.remedy import repair
 from envdoctor.remedy.install import install, ways_to_cuda
 from envdoctor.remedy.machine import machine_of
@@ -83,7 +83,8 @@ def torch_import_fails(words: ErrorText, packages: Packages | None) -> Iterator[
 
 
 def _older_mkl() -> Fix:
-    return look("Install an MKL that still has it", "conda install 'mkl<2024.1'")
+    command = Command(None, "conda install 'mkl<2024.1'")
+    return Fix("Install an MKL that still has it", (command,), Safety.SAFE, "this conda environment only")
 
 
 @witness
