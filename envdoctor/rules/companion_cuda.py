@@ -103,7 +103,7 @@ def onnxruntime_cuda_mismatch(
 
     ## What it means
     onnxruntime-gpu is built for one CUDA major and one cuDNN major and loads both from what is installed: 11 and 8 up
-    to 1.18, 12 and 9 from 1.19 on, where the package came from PyPI.
+    to 1.18, 12 and 9 from 1.19 on, 13 and 9 from 1.27 on, where the package came from PyPI.
 
     ## Why it matters
     "libcudnn.so.9: cannot open shared object file" or "Failed to create CUDAExecutionProvider. Require cuDNN 9.* and

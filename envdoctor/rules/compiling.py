@@ -162,7 +162,7 @@ def compile_toolchain_missing(
     and an NVIDIA GPU. A torch that was published without Triton, as NVIDIA's for Jetson, is not blamed for it.
 
     ## What to do
-    Install what is missing. Triton comes with PyTorch's own wheel and is reinstalled with it. Name another place in
+    Install what is missing. Triton is a wheel of its own that PyTorch's asks for. Name another place in
     TORCHINDUCTOR_CACHE_DIR.
 
     ## Sources
