@@ -164,6 +164,7 @@ def _plain_probe(result: ProbeResult) -> dict[str, Any]:
     return plain | {k: v for k, v in msgspec.to_builtins(result.outcome).items() if k != "reason"}
 
 
+GOT = Got.name  # as it is written: the probe answered
 OUTCOMES: dict[str, type[Outcome]] = {each.name: each for each in (Got, Absent, Failed, Crashed, TimedOut)}
 
 

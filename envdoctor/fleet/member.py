@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from envdoctor.compare.traits import MEASURED
-from envdoctor.outcome import Got
 from envdoctor.plan import LEVELS
-from envdoctor.snapshot import SCHEMA, ProbeResult, Snapshot, SnapshotError, Target, probe_from
+from envdoctor.snapshot import GOT, SCHEMA, ProbeResult, Snapshot, SnapshotError, Target, probe_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -158,7 +157,7 @@ class Members:
         ends = _decoded(_PROBES, bytes(document.probes))
         facts = document.facts.keys()
         left_out = sorted(each for each in facts - self._pool.kinds.keys() if not each.startswith(MEASURED))
-        lost = [each.fact for each in ends if each.outcome == Got.name and each.fact and each.fact not in facts]
+        lost = [each.fact for each in ends if each.outcome == GOT and each.fact and each.fact not in facts]
         told = (document.plugin_errors, document.level, document.target, document.tool.version)
         probes = msgspec.json.encode(ends)
         key = (probes, msgspec.json.encode((*told, document.interrupted, left_out, lost)))

@@ -24,7 +24,7 @@ MODULES = (
     "extensions", "mixtures", "interpreter", "asked_for",
     "driver_state", "gpu_kinds", "arch_horizon", "peers", "rdma", "nccl", "building",
     "containers", "ngc", "wsl", "limits", "numa", "threads", "debug_settings", "variable_names", "variable_values",
-    "switched_off", "allocator", "compiling",
+    "switched_off", "allocator", "compiling", "kernels",
     "required", "fleet",
     "measured_card", "measured_training", "measured_loader", "measured_links", "measured_trust",
     "restart", "loading", "default_precision",
