@@ -63,7 +63,7 @@ def test_commands_of_the_documentation_are_understood() -> None:
     """Every command that a page shows has only commands, options and words that exist."""
     wrong = []
     for page, command in shown():
-        words = [STANDS_FOR.get(word, word) for word in shlex.split(re.split(r"\s[|>&#]|\s2>", command)[0])[1:]]
+        words = [STANDS_FOR.get(word, word) for word in shlex.split(re.split(r"\s[|>&#·]|\s2>", command)[0])[1:]]
         try:
             parse(words or ["check"])
         except (click.exceptions.Exit, click.MissingParameter):
