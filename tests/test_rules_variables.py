@@ -84,7 +84,6 @@ def test_unread_environment_is_unknown(rule: Rule) -> None:
         ("NCCL_SOCKET_IFNAMES", "NCCL_SOCKET_IFNAME"),
         ("TORCHINDUCTOR_CACHEDIR", "TORCHINDUCTOR_CACHE_DIR"),
         ("TORCH_CUDA_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"),
-        ("TORCH_DISTRIBUTED_DETAIL", "TORCH_DISTRIBUTED_DEBUG"),
     ],
 )
 def test_misspelt_name_is_found_with_the_one_that_is_meant(name: str, meant: str) -> None:
@@ -92,6 +91,17 @@ def test_misspelt_name_is_found_with_the_one_that_is_meant(name: str, meant: str
     finding = check(environment_variable_unknown, variables(**{name: "1"}), nccl("2.27.5"), TORCH).finding
     assert (Severity.WARNING, Confidence.LIKELY, name) == (finding.severity, finding.confidence, finding.subject)
     assert f'export {meant}="${name}"; unset {name}' == finding.fixes[0].commands[0].shell
+
+
+@pytest.mark.parametrize(("value", "fires"), [("DEBUG", True), ("1", True), ("0", False)])
+def test_value_that_the_right_name_does_not_take_is_left_behind(value: str, fires: bool) -> None:
+    """TORCH_DISTRIBUTED_DEBUG=DEBUG would keep torch.distributed from being imported; the fix names DETAIL itself."""
+    checked = check(environment_variable_unknown, variables(TORCH_DISTRIBUTED_DETAIL=value), TORCH)
+    assert fires is checked.fired
+    if fires:
+        shell = checked.finding.fixes[0].commands[0].shell
+        assert "export TORCH_DISTRIBUTED_DEBUG=DETAIL; unset TORCH_DISTRIBUTED_DETAIL" == shell
+        assert checked.finding.title.endswith("TORCH_DISTRIBUTED_DEBUG=DETAIL is meant")
 
 
 def test_misspelt_line_of_a_file_is_corrected_there() -> None:

@@ -10,12 +10,13 @@ from packaging.version import Version
 from envdoctor.facts.host import Environment
 from envdoctor.facts.libraries import Libraries, MappedLibraries, Toolkit
 from envdoctor.facts.torch import TorchBuild, TorchSettings
-from envdoctor.finding import Confidence, Evidence, Finding, Severity
+from envdoctor.finding import Command, Confidence, Evidence, Finding, Fix, Safety, Severity
 from envdoctor.knowledge.cuda import dotted
 from envdoctor.knowledge.variables import (
     NOT_TORCHS,
     OF_OTHERS,
     Name,
+    Setting,
     is_described,
     nccl_names,
     newest_nccl,
@@ -67,7 +68,7 @@ def environment_variable_unknown(
     given = in_force(environment, toolkit)
     here = releases_here(build, libraries, mapped, settings)
     for each, row in entries(given, "unknown"):
-        yield _typo(each, row.replacement, known_of(row), here, sure=True)
+        yield _typo(each, row.replacement, known_of(row), here, sure=True, row=row)
     far: list[Given] = []
     for each in given:
         if not _family(each.name.strip()):
@@ -116,18 +117,28 @@ def _meant(name: str, names: dict[str, Name]) -> str | None:
     return turned or next(iter(difflib.get_close_matches(plain, names, n=1, cutoff=MISSPELT)), None)
 
 
-def _typo(each: Given, meant: str, shown: Evidence, here: Releases, *, sure: bool) -> Finding:
+def _typo(
+    each: Given, meant: str, shown: Evidence, here: Releases, *, sure: bool, row: Setting | None = None
+) -> Finding:
     blank = each.name.strip() == meant
     words = f"the name has a blank before the “=”, so that {meant} is not set" if blank else f"{meant} is meant"
     library = "NCCL" if _of_nccl(meant) else "torch"
     return Finding(
-        f"{each.name.strip()}{' in ' + each.file if each.file else ''} is no name that {library} reads: {words}",
+        f"{each.name.strip()}{' in ' + each.file if each.file else ''} is no name that {library} reads: "
+        f"{row.says if row else words}",
         evidence=(each.evidence, shown, *(e for e in here.evidence if ("nccl" in e.fact) == (library == "NCCL"))),
-        fixes=(each.renamed(meant), each.taken_back()),
+        fixes=(*_as_meant(each, meant, row), each.taken_back()),
         subject=each.name.strip(),
         severity=None if sure else Severity.INFO,
         confidence=Confidence.LIKELY if sure else Confidence.POSSIBLE,
     )
+
+
+def _as_meant(each: Given, meant: str, row: Setting | None) -> tuple[Fix, ...]:
+    """Say it by the right name: with the table's own value where the one that was given means nothing there."""
+    if row is None:
+        return (each.renamed(meant),)
+    return () if each.file else (Fix(f"Use {meant}", (Command(None, row.fix),), Safety.SAFE, "this shell only"),)
 
 
 def _heard_of(name: Name) -> Evidence:
