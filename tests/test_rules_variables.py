@@ -104,6 +104,28 @@ def test_value_that_the_right_name_does_not_take_is_left_behind(value: str, fire
         assert checked.finding.title.endswith("TORCH_DISTRIBUTED_DEBUG=DETAIL is meant")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("NCCL_NVLS_DISABLE", "1", "export NCCL_NVLS_ENABLE=0; unset NCCL_NVLS_DISABLE"),
+        ("NCCL_P2P_ENABLE", "0", "export NCCL_P2P_DISABLE=1; unset NCCL_P2P_ENABLE"),
+        ("NCCL_WIN_DISABLE", "yes", "unset NCCL_WIN_DISABLE"),
+        ("TORCHELASTIC_DISABLE_FILE_TIMER", "1",
+         "export TORCHELASTIC_ENABLE_FILE_TIMER=0; unset TORCHELASTIC_DISABLE_FILE_TIMER"),
+    ],
+)  # fmt: skip
+def test_name_of_the_opposite_sense_takes_the_opposite_value(name: str, value: str, line: str) -> None:
+    """NCCL_NVLS_DISABLE=1 means NCCL_NVLS_ENABLE=0, and not NCCL_NVB_DISABLE=1, which has more letters in common."""
+    finding = check(environment_variable_unknown, variables(**{name: value}), nccl("2.30.7"), TORCH).finding
+    assert (line, True) == (finding.fixes[0].commands[0].shell, "which says the opposite" in finding.title)
+
+
+def test_opposite_sense_in_a_file_is_not_renamed() -> None:
+    """In a file the line is only shown: under the other name its value would switch on what it is to switch off."""
+    finding = check(environment_variable_unknown, variables(), conf(NCCL_NVLS_DISABLE="1"), nccl("2.30.7")).finding
+    assert ["grep -n '^NCCL_NVLS_DISABLE' /etc/nccl.conf"] == [each.commands[0].shell for each in finding.fixes]
+
+
 def test_misspelt_line_of_a_file_is_corrected_there() -> None:
     """A line of /etc/nccl.conf is corrected in the file; a blank before the = is a misspelling too."""
     lines = {"NCCL_IB_HCAS": "mlx5_0", "NCCL_DEBUG ": "INFO"}

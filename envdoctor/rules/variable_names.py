@@ -31,6 +31,8 @@ from envdoctor.rules.given import Given, Releases, entries, in_force, known_of, 
 MISSPELT = 0.9  # likeness of two names from which one is taken for the other
 OF_TORCH = re.compile(r"(PYTORCH|TORCH[A-Z0-9]*)_")
 MOST_NAMED = 6
+OPPOSITES = {"ENABLE": "DISABLE", "DISABLE": "ENABLE", "ENABLED": "DISABLED", "DISABLED": "ENABLED"}
+TURNED_ROUND = {"0": "1", "1": "0"}
 
 
 @rule(severity=Severity.WARNING, group="environment")
@@ -106,15 +108,31 @@ def _beyond(here: Releases, name: str) -> bool:
 
 
 def _meant(name: str, names: dict[str, Name]) -> str | None:
-    """Give the known name that was most likely meant: nearly the same letters, or the same words in another order."""
+    """Give the known name that was most likely meant.
+
+    It has the same words in another order, or with the opposite of one (..._ENABLE for ..._DISABLE), or nearly the
+    same letters: but then not the opposite sense, for that is another setting.
+    """
     import difflib
 
     plain = name.strip()
     if plain in names:
         return plain
     words = sorted(plain.split("_"))
-    turned = next((each for each in names if sorted(each.split("_")) == words), None)
-    return turned or next(iter(difflib.get_close_matches(plain, names, n=1, cutoff=MISSPELT)), None)
+    for wanted in (words, sorted(OPPOSITES.get(word, word) for word in words)):
+        turned = next((each for each in names if sorted(each.split("_")) == wanted), None)
+        if turned:
+            return turned
+    near = [each for each in names if not _opposed(plain, each)]
+    return next(iter(difflib.get_close_matches(plain, near, n=1, cutoff=MISSPELT)), None)
+
+
+def _opposed(name: str, other: str) -> bool:
+    """Tell whether one name switches on what the other one switches off."""
+    return any(
+        word in name.split("_") and opposite in other.split("_") and word not in other.split("_")
+        for word, opposite in OPPOSITES.items()
+    )
 
 
 def _typo(
@@ -122,6 +140,7 @@ def _typo(
 ) -> Finding:
     blank = each.name.strip() == meant
     words = f"the name has a blank before the “=”, so that {meant} is not set" if blank else f"{meant} is meant"
+    words += ", which says the opposite" if row is None and _opposed(each.name.strip(), meant) else ""
     library = "NCCL" if _of_nccl(meant) else "torch"
     return Finding(
         f"{each.name.strip()}{' in ' + each.file if each.file else ''} is no name that {library} reads: "
@@ -135,10 +154,12 @@ def _typo(
 
 
 def _as_meant(each: Given, meant: str, row: Setting | None) -> tuple[Fix, ...]:
-    """Say it by the right name: with the table's own value where the one that was given means nothing there."""
-    if row is None:
-        return (each.renamed(meant),)
-    return () if each.file else (Fix(f"Use {meant}", (Command(None, row.fix),), Safety.SAFE, "this shell only"),)
+    """Say it by the right name: with the table's value, or the opposite one, where what was given would be wrong."""
+    turned = TURNED_ROUND.get(each.value.strip()) if row is None and _opposed(each.name.strip(), meant) else None
+    shell = row.fix if row else f"export {meant}={turned}; unset {each.name}" if turned else ""
+    if shell and not each.file and not each.hidden:
+        return (Fix(f"Use {meant}", (Command(None, shell),), Safety.SAFE, "this shell only"),)
+    return () if row or _opposed(each.name.strip(), meant) else (each.renamed(meant),)
 
 
 def _heard_of(name: Name) -> Evidence:
