@@ -48,6 +48,8 @@ P100, B200 = ("Tesla P100-PCIE-16GB", "6.0"), ("NVIDIA B200", "10.0")
         (dist("flashinfer", "0.1.4+cu121torch2.4"), T4, Severity.WARNING),
         (dist("flashinfer-python", "0.5.3"), V100, Severity.WARNING),
         (dist("vllm", "0.6.3"), P100, Severity.WARNING),
+        (dist("vllm", "0.25.1"), V100, Severity.WARNING),
+        (dist("xformers", "0.0.32.post2"), V100, Severity.WARNING),
         (dist("bitsandbytes", "0.45.5"), V100, Severity.INFO),
     ],
 )
@@ -81,10 +83,11 @@ def test_only_some_gpus_are_too_old() -> None:
         ((venv(dist("flash-attn", "1.0.9")), gpus(T4)), Status.NOT_APPLICABLE),
         ((venv(dist("flashinfer-python", "0.5.3")), gpus(T4)), Status.PASSED),
         ((venv(dist("vllm", "0.11.2"), dist("bitsandbytes", "0.49.2")), gpus(T4)), Status.PASSED),
+        ((venv(dist("vllm", "0.19.1"), dist("xformers", "0.0.30")), gpus(V100)), Status.PASSED),
         ((venv(dist("numpy", "2.1.0"), dist("oddity", "no-version")), gpus(P100)), Status.NOT_APPLICABLE),
         ((venv(dist("flash-attn", "2.7.4")), NO_GPU, NO_NODES), Status.NOT_APPLICABLE),
     ],
-    ids=["Ampere", "version 1", "Turing", "both serve it", "no minimum stated", "no GPU"],
+    ids=["Ampere", "version 1", "Turing", "both serve it", "before they left Volta out", "no minimum stated", "no GPU"],
 )
 def test_gpu_that_is_new_enough(facts: tuple[Fact, ...], status: Status) -> None:
     """A GPU at the minimum passes; without a stated minimum, or a GPU, nothing is claimed."""
