@@ -207,6 +207,16 @@ def test_last_build_for_an_old_gpu(capability: str, title: str | None) -> None:
     assert bool(title) == any(title in each.title for each in findings if title)
 
 
+@pytest.mark.parametrize(("capability", "fires"), [("6.1", True), ("7.0", True), ("8.9", False)])
+def test_last_build_for_an_old_gpu_of_windows(capability: str, fires: bool) -> None:
+    """Windows has the variants of x86-64 Linux: the newest release, read on Linux alone, has none for it there too."""
+    windows = Host(system="Windows", machine="AMD64")
+    checked = check(torch_cuda_no_longer_built, build("12.6", "2.7.0"), gpus(Some_GPU=capability), windows)
+    assert fires is checked.fired
+    if fires:
+        assert checked.finding.title.startswith("torch 2.14 for CUDA 12.6 is the last build")
+
+
 def test_a_slice_is_known_by_the_variable_that_names_it() -> None:
     """A process whose CUDA_VISIBLE_DEVICES holds a MIG UUID gets that slice; an index says nothing of MIG."""
     name = "MIG-7b3c1f40-0000-5000-8000-000000000000"

@@ -123,7 +123,8 @@ def torch_cuda_no_longer_built(
     need_cuda_build(build)
     found = _known_cards(driver, smi, cuda)
     platform = platform_of(host.machine if host else None, host.system if host else None)
-    wheels = [each for each in wheel_code() if platform in each.platforms]
+    alike = {platform, "linux-x86_64"} if platform == "windows" else {platform}  # one matrix of variants for x86-64
+    wheels = [each for each in wheel_code() if alike.intersection(each.platforms)]
     newest = max((each.torch for each in wheels), default=())
     for card, gpu in found:
         serving = [each for each in wheels if card.capability and each.runs_on(card.capability)]
