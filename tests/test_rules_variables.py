@@ -43,6 +43,7 @@ TWO = GpuState(init_code=0, gpus=(Gpu(0), Gpu(1)))
 JOINED = GpuFabric(nvlinks=((NvLink(0, active=True),), (NvLink(0, active=True),)))
 APART = GpuFabric(nvlinks=((), ()))
 IB = Fabric(infiniband=(InfinibandPort("mlx5_0", 1, "4: ACTIVE", "5: LinkUp", link_layer="InfiniBand"),))
+EFA = Fabric(infiniband=(InfinibandPort("rdmap16s27", 1, "4: ACTIVE", "5: LinkUp", link_layer="Unknown"),))
 FAR = {"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"}
 
 
@@ -274,6 +275,7 @@ HARMLESS: list[tuple[dict[str, str], tuple[Fact, ...]]] = [
     ({"NCCL_P2P_DISABLE": "1"}, (NO_GPU, NO_NODES)),
     ({"NCCL_IB_DISABLE": "1"}, (IB,)),
     ({"NCCL_IB_DISABLE": "1", **FAR}, (Fabric(),)),
+    ({"NCCL_IB_DISABLE": "1", **FAR}, (EFA,)),
     ({"MASTER_ADDR": "localhost", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "8"}, ()),
     ({"CUDA_FORCE_PTX_JIT": "1"}, (TorchBuild(version="2.9.1", cuda="12.8", arch_list=("sm_80", "compute_90")),)),
     ({"KMP_DUPLICATE_LIB_OK": "TRUE"}, (nccl("2.27.5", "/a/libgomp.so.1"),)),

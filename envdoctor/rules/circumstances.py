@@ -20,7 +20,7 @@ from envdoctor.facts.torch import TorchBuild
 from envdoctor.finding import Evidence, see
 from envdoctor.rules.launch import WORLD, number, several_machines
 from envdoctor.rules.presence import has_gpu
-from envdoctor.rules.rdma import is_active, name_ports
+from envdoctor.rules.rdma import is_active, is_verbs, name_ports
 from envdoctor.rules.visibility import visible_gpus
 
 
@@ -75,7 +75,7 @@ def _rdma(around: Around) -> Shown:
     fabric = around.fabric
     if fabric is None or (not fabric.infiniband and "infiniband" in fabric.unknown):
         return None
-    ports = [each for each in fabric.infiniband if is_active(each)]
+    ports = [each for each in fabric.infiniband if is_active(each) and is_verbs(each)]
     return (see(fabric, "infiniband", "RDMA ports that are up", name_ports(ports)),) if ports else ()
 
 

@@ -28,6 +28,11 @@ def is_active(port: InfinibandPort) -> bool:
     return "ACTIVE" in (port.state or "")
 
 
+def is_verbs(port: InfinibandPort) -> bool:
+    """Tell whether NCCL itself uses a port: InfiniBand or RoCE. Others, as EFA, have a plug-in of their own."""
+    return port.link_layer in {"InfiniBand", "Ethernet"}
+
+
 def name_ports(ports: list[InfinibandPort]) -> str:
     """Name ports as NCCL does, the first dozen."""
     return ", ".join(f"{each.device}:{each.port}" for each in ports[:12])
@@ -50,7 +55,7 @@ def _in_use(
         raise NotApplicable("NCCL_IB_DISABLE=1: NCCL does not use RDMA")
     wanted = match_names(named[0], [port.device for port in fabric.infiniband]) if named else None
     ports = [each for each in fabric.infiniband if is_active(each) and (wanted is None or each.device in wanted)]
-    real = [each for each in ports if each.link_layer in {"InfiniBand", "Ethernet"}]
+    real = [each for each in ports if is_verbs(each)]
     return real, bool(named) or any(each.link_layer == "InfiniBand" for each in real)
 
 
