@@ -21,6 +21,10 @@ AT_NODE0 = Place("torchrun", 5, 8, 1, "node0", 29400, 2, launchers_store=True)
 NO_STORE = "there is no process group yet, and the launcher keeps no store"
 SLURM = {"SLURM_PROCID": "3", "SLURM_NTASKS": "16", "SLURM_LOCALID": "3", "SLURM_JOB_ID": "7"}
 
+SALLOC_SHELL = {
+    "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_ID": "4294967290", "SLURM_STEP_NUM_TASKS": "1",
+}  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("environ", "place"),
@@ -32,6 +36,8 @@ SLURM = {"SLURM_PROCID": "3", "SLURM_NTASKS": "16", "SLURM_LOCALID": "3", "SLURM
             {**SLURM, "SLURM_STEP_ID": "0", **TORCHRUN},
             Place("torchrun", 5, 8, 1, "node0", 29400, 2, launchers_store=True),
         ),
+        ({**SLURM, "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8"}, Place("srun", 3, 8, 3)),
+        ({**SALLOC_SHELL, "SLURM_NTASKS": "16"}, Place("srun", 0, 1, 0)),
         (SLURM, None),
         ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, Place("mpirun", 1, 2)),
         ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "0"}, Place("mpirun", 1, 2, 0)),

@@ -23,6 +23,7 @@ ALL_RULES = (*limits.RULES, *numa.RULES, *threads.RULES)
 
 POD = Host(system="Linux", container="kubernetes")
 BARE = (NO_GPU, NO_NODES, KernelModule(loaded=False))
+STEP = {"OMP_NUM_THREADS": "64", "SLURM_STEP_ID": "0"}
 
 
 def variables(**values: str) -> Environment:
@@ -187,6 +188,9 @@ def test_numa_of_the_gpus_that_were_passed_in() -> None:
         ),
         ((cpus(None, 64), variables(OMP_NUM_THREADS="64", SLURM_NTASKS_PER_NODE="8")), Status.PASSED),
         ((cpus(None, 64), variables(OMP_NUM_THREADS="64", SLURM_NTASKS_PER_NODE="8", SLURM_STEP_ID="0")), Status.FIRED),
+        ((cpus(None, 64), variables(**STEP, SLURM_NTASKS_PER_NODE="8", SLURM_STEP_NUM_TASKS="16")), Status.FIRED),
+        ((cpus(None, 64), variables(**STEP, SLURM_NTASKS_PER_NODE="8", SLURM_STEP_NUM_TASKS="1")), Status.PASSED),
+        ((cpus(None, 64), variables(**STEP, SLURM_STEP_NUM_TASKS="16")), Status.PASSED),
         ((cpus(4.0, 64), variables(), TorchSettings(num_threads=32)), Status.FIRED),
         ((cpus(4.0, 64), variables(), TorchSettings(num_threads=4)), Status.PASSED),
         ((cpus(4.0, 64), variables(OMP_NUM_THREADS="4,2")), Status.PASSED),

@@ -9,9 +9,12 @@ if TYPE_CHECKING:
 
 # Launcher, its names for rank, number of ranks and rank on this machine; the first that is complete is taken.
 # RANK and WORLD_SIZE are what torch itself reads: set by torchrun, accelerate and deepspeed, and by hand.
+# The step's own number of tasks comes first: the shell that salloc opens is a step of one task, and keeps the number
+# of the whole allocation in SLURM_NTASKS.
 NAMES = (
     ("environment", "RANK", "WORLD_SIZE", "LOCAL_RANK"),
     ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
     ("srun", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
     ("mpirun", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
 )

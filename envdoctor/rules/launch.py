@@ -10,8 +10,10 @@ LOCAL = ("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE")
 WORLD = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_NTASKS")
 MACHINES = ("GROUP_WORLD_SIZE", "SLURM_JOB_NUM_NODES", "SLURM_NNODES")
 OWN_RANK = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK")
-# Slurm sets these in a plain shell of an allocation too: they speak of this process only inside a step of srun.
+# Slurm sets these in a plain shell of an allocation too: they speak of this process only inside a step of srun. And a
+# step of one task, as the shell that salloc opens, keeps the allocation's tasks per node.
 SLURM_STEP, SLURM_LOCAL, SLURM_RANK = ("SLURM_STEP_ID", "SLURM_STEPID"), "SLURM_NTASKS_PER_NODE", "SLURM_LOCALID"
+SLURM_STEP_TASKS = "SLURM_STEP_NUM_TASKS"
 
 
 def number(environment: Environment | None, *names: str) -> tuple[int, str] | None:
@@ -36,7 +38,8 @@ def several_machines(environment: Environment | None) -> Evidence | None:
 
 def processes_here(environment: Environment | None) -> tuple[int, str] | None:
     """Give how many processes of the job run on this machine, and which variable says so."""
-    return number(environment, *LOCAL) or _in_step(environment, SLURM_LOCAL)
+    told = _in_step(environment, SLURM_LOCAL), _in_step(environment, SLURM_STEP_TASKS)
+    return number(environment, *LOCAL) or (min(filter(None, told), default=None) if told[0] else None)
 
 
 def _in_step(environment: Environment | None, name: str) -> tuple[int, str] | None:
