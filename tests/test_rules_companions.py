@@ -44,6 +44,13 @@ def test_xformers_of_another_torch(have: Distribution) -> None:
     assert f"{PYTHON} -m pip install 'torch==2.4.1' --index-url {INDEX}/cu124" == commands(finding)[1]
 
 
+def test_old_xformers_beside_a_new_torch() -> None:
+    """No release pins this torch, and no torch of its CUDA fits the old one: the one for many releases is named."""
+    have = dist("xformers", "0.0.32.post1", requires=("torch==2.8.0",))
+    finding = check(xformers_torch_mismatch, cuda_build("2.11.0+cu130", "13.0"), beside(have, torch="2.11.0")).finding
+    assert [f"{PYTHON} -m pip install --no-deps 'xformers==0.0.35' --index-url {INDEX}/cu130"] == commands(finding)
+
+
 @pytest.mark.parametrize(
     ("build", "words"),
     [(cuda_build("2.5.1+cu118", "11.8"), "CUDA 11.8"), (cpu_build("2.5.1+cpu"), "the CPU")],

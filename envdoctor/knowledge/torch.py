@@ -240,6 +240,12 @@ def made_for(package: str, torch: Version) -> str | None:
     return max((each.version for each in exact), key=Version, default=None)
 
 
+def made_for_many(package: str, torch: Version) -> str | None:
+    """Give the newest version of a companion that works with a range of releases, this torch among them."""
+    found = [each for each in _pairings(package) if each.kind == "range" and each.torch and torch in each.torch]
+    return max((each.version for each in found), key=Version, default=None)
+
+
 def python_support(python: str) -> Pairing | None:
     """Say from which torch on a Python minor is supported without reserve; None where no row says it."""
     minor = ".".join(python.split(".")[:2])

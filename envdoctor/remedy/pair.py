@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from envdoctor.knowledge.torch import companions_for, cuda_of, made_for, numbers, release, releases, variant_of
+from envdoctor.knowledge.torch import (
+    companions_for,
+    cuda_of,
+    made_for,
+    made_for_many,
+    numbers,
+    release,
+    releases,
+    variant_of,
+)
 from envdoctor.remedy.install import change_torch, install
 from envdoctor.remedy.installer import AGAIN
 from envdoctor.remedy.wheels import Wheel, same_build
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
     from envdoctor.finding import Fix
 
 
+XFORMERS_FROM = {12: "cu128", 13: "cu130"}  # by torch's CUDA major: PyTorch's index that has its newest wheels
 ROCM = re.compile(r"rocm\d(\.\d{1,2}){1,2}")  # of PyTorch's own index; AMD's builds say more
 
 
@@ -54,6 +64,16 @@ def published_with(packages: Packages, name: str, torch: Version, build: TorchBu
         return ()
     title = f"Install the {name} that belongs to torch {row.version}"
     return (install(packages, (f"{name}=={version}",), title=title, alone=name == "xformers"),)
+
+
+def newest_xformers(packages: Packages, torch: Version, build: TorchBuild | None) -> tuple[Fix, ...]:
+    """Install the xformers that works with this torch and later ones, for torch's CUDA major."""
+    version = made_for_many("xformers", torch)
+    index = XFORMERS_FROM.get((cuda_of(variant_in_use(build)) or (0,))[0])
+    if version is None or index is None or torch.is_prerelease:
+        return ()
+    title = f"Install the xformers that works with torch {torch.public}"
+    return (install(packages, (f"xformers=={version}",), index, title=title, alone=True),)
 
 
 def _published_variant(packages: Packages, torch: Version, build: TorchBuild | None) -> str:

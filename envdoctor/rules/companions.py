@@ -16,7 +16,7 @@ from envdoctor.facts.torch import TorchBuild
 from envdoctor.finding import Confidence, Evidence, Finding, Severity, see
 from envdoctor.knowledge.torch import pairing
 from envdoctor.remedy import repair
-from envdoctor.remedy.pair import fit_torch, published_with
+from envdoctor.remedy.pair import fit_torch, newest_xformers, published_with
 from envdoctor.rule import NotApplicable, rule
 from envdoctor.rules import unfit
 from envdoctor.rules.abi import new_abi, other_abi
@@ -264,10 +264,13 @@ def _mismatch(
     have: Distribution, torch: Version, made: Built, packages: Packages, build: TorchBuild | None, *, subject: str = ""
 ) -> Finding:
     there = see(build, "version", "torch") if build and build.version else None
+    fitting = published_with(packages, have.name, torch, build)
+    if have.name == "xformers" and not fitting:
+        fitting = newest_xformers(packages, torch, build)
     return Finding(
         f"{have.name} {have.version} does not belong to torch {torch}: {made.words}",
         evidence=(made.evidence, there or see(packages, "distributions", "torch", str(torch))),
-        fixes=(*published_with(packages, have.name, torch, build), *fit_torch(packages, made.torch, build)),
+        fixes=(*fitting, *fit_torch(packages, made.torch, build)),
         subject=subject,
         affects=(have.name,),
     )
