@@ -210,6 +210,23 @@ def test_share_of_the_cpus_is_named() -> None:
     assert (Severity.WARNING, "export OMP_NUM_THREADS=8") == (finding.severity, finding.fixes[0].commands[0].shell)
 
 
+@pytest.mark.parametrize(
+    ("fabric", "threads", "status"),
+    [
+        (Fabric(numa_nodes=2, process_numa_nodes=(0,)), "24", Status.PASSED),
+        (Fabric(numa_nodes=2, process_numa_nodes=(0,)), "48", Status.FIRED),
+        (Fabric(numa_nodes=8, process_numa_nodes=(0, 1, 2, 3)), "24", Status.PASSED),
+        (Fabric(numa_nodes=2, process_numa_nodes=(0, 1)), "24", Status.FIRED),
+        (Fabric(), "24", Status.FIRED),
+    ],
+)
+def test_ranks_bound_to_the_numa_nodes_of_their_gpus(fabric: Fabric, threads: str, status: Status) -> None:
+    """Four of eight ranks share a socket's 96 CPUs; half of the CPUs across both sockets are a limit for all eight."""
+    half = Resources(cpus_online=192, cpus_affinity=96)
+    environment = variables(OMP_NUM_THREADS=threads, LOCAL_WORLD_SIZE="8")
+    assert status == check(omp_threads_oversubscription, half, environment, fabric, ONE_GPU).status
+
+
 @pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.id)
 def test_machine_without_gpu_is_not_judged(rule: object) -> None:
     """Tight limits on a machine without an NVIDIA GPU are no finding."""

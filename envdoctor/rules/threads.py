@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from envdoctor.facts.driver import KernelModule
 from envdoctor.facts.gpu import DeviceNodes, PciBus
 from envdoctor.facts.host import Environment, Resources
+from envdoctor.facts.surroundings import Fabric
 from envdoctor.facts.torch import TorchSettings
 from envdoctor.finding import Confidence, Evidence, Finding, Fix, Severity, see
 from envdoctor.remedy.variables import export
@@ -25,6 +26,7 @@ def omp_threads_oversubscription(
     bus: PciBus | None,
     nodes: DeviceNodes | None,
     module: KernelModule | None,
+    fabric: Fabric | None,
 ) -> Iterator[Finding]:
     """The thread pools of this job are larger than the CPUs it may use.
 
@@ -37,8 +39,9 @@ def omp_threads_oversubscription(
 
     ## How it is detected
     Threads of a process times the launcher's processes on this machine, against the CPUs by affinity and control group:
-    more than one and a half times as many. A process that is bound to CPUs of its own is judged alone. torch's own
-    count is used where OMP_NUM_THREADS is not set.
+    more than one and a half times as many. A process that is bound to CPUs of its own is judged alone, one that is
+    bound to whole NUMA nodes with the share of the processes that falls to them. torch's own count is used where
+    OMP_NUM_THREADS is not set.
 
     ## What to do
     Set OMP_NUM_THREADS to the CPUs divided by the processes on this machine.
@@ -53,7 +56,7 @@ def omp_threads_oversubscription(
         raise Unknown(resources.unknown.get("cpus_affinity", "how many CPUs this process may use is not known"))
     launched = processes_here(environment)
     threads = _threads(resources, environment, settings, cpus[0])
-    sharing = launched[0] if launched and not _has_its_own(resources, launched[0], cpus[0]) else 1
+    sharing = _sharing(resources, fabric, launched[0], cpus[0]) if launched else 1
     if threads is None or sharing * threads[0] <= OVERSUBSCRIBED * cpus[0]:
         return
     processes = (see(environment, "variables", launched[1], launched[0]),) if launched else ()
@@ -69,10 +72,20 @@ def _share(threads: int) -> Fix:
     return export("Give each process its share of the CPUs", f"OMP_NUM_THREADS={threads}")
 
 
-def _has_its_own(resources: Resources, processes: int, cpus: float) -> bool:
-    """Tell whether each process can have CPUs of its own: so few that the sets of all fit on the machine."""
+def _sharing(resources: Resources, fabric: Fabric | None, processes: int, cpus: float) -> int:
+    """Give how many processes use the CPUs of this one: all, unless the sets of all can lie beside each other.
+
+    So few CPUs that the sets of all fit on the machine are its own. Whole NUMA nodes are those of its GPU, and the
+    other processes are bound to those of theirs.
+    """
     online, bound = resources.cpus_online, resources.cpus_affinity
-    return online is not None and bound is not None and cpus == bound < online and bound * processes <= online
+    if online is None or bound is None or not cpus == bound < online:
+        return processes
+    if bound * processes <= online:
+        return 1
+    total, own = (fabric.numa_nodes, len(fabric.process_numa_nodes)) if fabric else (None, 0)
+    whole = total is not None and own > 0 and bound * total == online * own
+    return -(-processes * bound // online) if whole else processes
 
 
 def _available(resources: Resources) -> tuple[float, Evidence] | None:
