@@ -145,7 +145,7 @@ def nccl_network_misconfig(
         if chosen and chosen[0].strip():
             yield from _socket(fabric, environment, name, *chosen)
     cards_chosen = nccl_setting(environment, toolkit, "NCCL_IB_HCA")
-    if cards_chosen and cards_chosen[0].strip():
+    if cards_chosen and cards_chosen[0].strip() and not _without_rdma(environment, toolkit):
         yield from _rdma_card(fabric, *cards_chosen)
 
 
@@ -170,6 +170,12 @@ def _socket(
         title = f"{name}={value} leaves only {', '.join(up[:4])}, which leads to no other machine"
         severity = None if machines else Severity.INFO
         yield Finding(title, "", evidence, fixes, name, severity, confidence=Confidence.LIKELY)
+
+
+def _without_rdma(environment: Environment | None, toolkit: Toolkit | None) -> bool:
+    """Tell whether NCCL is told to use no RDMA: it does not look for cards then."""
+    off, net = (nccl_setting(environment, toolkit, name) for name in ("NCCL_IB_DISABLE", "NCCL_NET"))
+    return bool((off and off[0].strip() == "1") or (net and net[0].strip().lower() == "socket"))
 
 
 def _rdma_card(fabric: Fabric, value: str, shown: Evidence) -> Iterator[Finding]:
