@@ -219,6 +219,25 @@ def test_allocators_new_name(environment: Environment, version: str, severity: S
     assert all("PYTORCH_CUDA_ALLOC_CONF=" in each.fixes[0].commands[0].shell for each in findings)
 
 
+@pytest.mark.parametrize(
+    ("value", "version", "title"),
+    [
+        ("expandable_segments:True", "2.0.1", "expandable_segments came with torch 2.1"),
+        ("max_split_size_mb:128,expandable_segments:False", "1.13.1", "expandable_segments came with torch 2.1"),
+        ("pinned_use_cuda_host_register:True", "2.1.2", "pinned_use_cuda_host_register came with torch 2.2"),
+        ("expandable_segments:True", "2.1.0a0+32f93b1", None),
+        ("roundup_power2_divisions:[256:1,>:4]", "2.0.1", None),
+        ("expandable_segments:True", "unknown", None),
+    ],
+)
+def test_option_that_came_after_this_torch(value: str, version: str, title: str | None) -> None:
+    """An older torch raises over an option that it does not have yet, as over one that there is not."""
+    environment = variables(PYTORCH_CUDA_ALLOC_CONF=value)
+    findings = check(allocator_setting_invalid, environment, build("12.1", version)).findings
+    assert [f"PYTORCH_CUDA_ALLOC_CONF: {title}"] * bool(title) == [each.title for each in findings]
+    assert all(each.severity is Severity.ERROR for each in findings)
+
+
 def test_option_of_a_newer_torch_is_unknown() -> None:
     """A torch beyond the table may know options that this list does not."""
     checked = check(allocator_setting_invalid, variables(PYTORCH_ALLOC_CONF="brand_new:1"), build("13.9", "99.1.0"))

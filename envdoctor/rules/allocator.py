@@ -11,7 +11,7 @@ from envdoctor.knowledge.cuda import numbers
 from envdoctor.knowledge.torch import releases
 from envdoctor.remedy.variables import export, unset
 from envdoctor.rule import Rule, Unknown, rule
-from envdoctor.rules.allocator_options import UNHEARD_OF, problems
+from envdoctor.rules.allocator_options import UNHEARD_OF, not_yet, problems
 from envdoctor.rules.builds import need_cuda_build
 from envdoctor.rules.setting_values import value_of
 
@@ -32,8 +32,9 @@ def allocator_setting_invalid(environment: Environment, build: TorchBuild) -> It
     that the job runs out of it.
 
     ## How it is detected
-    The value is read as PyTorch reads it, against all options of torch 1.12 to 2.15. What is rejected is an error, a
-    name that this torch does not read is a warning.
+    The value is read as PyTorch reads it, against all options of torch 1.12 to 2.15. What is rejected is an error, an
+    option such as expandable_segments among it that came after this torch. A name that this torch does not read is a
+    warning.
 
     ## What to do
     Correct the option, or take the variable back.
@@ -49,9 +50,12 @@ def allocator_setting_invalid(environment: Environment, build: TorchBuild) -> It
         found = problems(value)
         if any(each.startswith(UNHEARD_OF) for each in found) and _beyond_the_table(build):
             raise Unknown(f"torch {build.version} is newer than the list of options that ships here")
-        if found:
-            title, shown = f"{name}: {'; '.join(found[:3])}", see(environment, "variables", name, value)
-            yield Finding(title, "", (shown,), (unset(name),), name, confidence=Confidence.LIKELY)
+        version = numbers(build.version)
+        early = not_yet(value, version) if version and name == CUDA_NAME else ()
+        if found or early:
+            title = f"{name}: {'; '.join((*found[:3], *early))}"
+            shown = (see(environment, "variables", name, value), *((see(build, "version", "torch"),) if early else ()))
+            yield Finding(title, "", shown, (unset(name),), name, confidence=Confidence.LIKELY)
     yield from _unread_name(environment, build)
 
 

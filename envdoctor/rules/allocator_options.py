@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
+from envdoctor.knowledge.cuda import dotted
+
 SMALLEST_MIB = 20  # torch 2.13 takes its own buffer's 20 MiB, older ones want more
 
 
@@ -61,8 +63,19 @@ OPTIONS: dict[str, Callable[[str], str]] = {
     "throw_on_cudamalloc_oom": _boolean,
 }
 
-
+# The first torch that has an option, where an older one is in use: earlier ones reject it like one that there is not.
+SINCE = {
+    "expandable_segments": (2, 1),
+    "pinned_use_cuda_host_register": (2, 2),
+    "pinned_num_register_threads": (2, 2),
+}
 UNHEARD_OF = "there is no option"
+
+
+def not_yet(value: str, torch: tuple[int, ...]) -> tuple[str, ...]:
+    """Say which options came after this torch."""
+    names = (each.partition(":")[0] for each in re.split(r",(?![^\[]*\])", "".join(value.split())))
+    return tuple(f"{each} came with torch {dotted(SINCE[each])}" for each in names if SINCE.get(each, ()) > torch[:2])
 
 
 def problems(value: str) -> tuple[str, ...]:
