@@ -5,6 +5,8 @@ from __future__ import annotations
 import email
 import importlib.metadata
 import json
+import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -197,3 +199,27 @@ def test_examples_own_tests_pass(doctor: Path, tmp_path: Path) -> None:
     command = [str(doctor), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "pytest.ini", str(tests)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, stdin=subprocess.DEVNULL)
     assert 0 == done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "active"),
+    [(("--level", "quick"), True), (("--via", "ssh node7"), False), (("--pid", "7"), False),
+     (("--root=/srv/tree",), False), (("--from", "paste.txt"), False), (("--python", "/usr/bin/python3"), False)],
+)  # fmt: skip
+def test_check_script_examines_the_active_environment_unless_another_patient_is_named(
+    asked: tuple[str, ...], active: bool, tmp_path: Path
+) -> None:
+    """Behind a command, and for a job that runs, the path of this shell's Python means nothing."""
+    for name, text in (("envdoctor", 'for each; do echo "$each"; done'), ("python", "exit 0")):
+        for folder in ("repository/.venv/bin", "active/bin"):
+            file = tmp_path / folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"#!/bin/sh\n{text}\n")
+            file.chmod(0o755)
+    script = tmp_path / "repository" / "scripts" / "check"
+    script.parent.mkdir()
+    shutil.copy(REPOSITORY / "scripts" / "check", script)
+    environ = {"PATH": os.environ["PATH"], "VIRTUAL_ENV": str(tmp_path / "active")}
+    done = subprocess.run([script, *asked], env=environ, capture_output=True, text=True, check=True)
+    named = ("--python", str(tmp_path / "active" / "bin" / "python")) if active else ()
+    assert ["check", *named, *asked] == done.stdout.splitlines()
