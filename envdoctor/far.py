@@ -7,6 +7,7 @@ stay in memory; the answer comes on stdout.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
@@ -60,8 +61,9 @@ class FarPatient(Patient):
     def argv(self) -> list[str]:
         """Give the command line. Python's words survive a shell on the way, and the lack of one."""
         words = split(self.via)
-        told = [self.python, "-B", "-c", FIRST]
-        for _ in range(_shells(words) - 1):  # ssh to a host and from there to another: one shell more each time
+        shells = _shells(words)
+        told = [_one_word(self.python) if shells else self.python, "-B", "-c", FIRST]
+        for _ in range(shells - 1):  # ssh to a host and from there to another: one shell more each time
             told = [shlex.quote(each) for each in told]
         return [*words, *told]
 
@@ -96,6 +98,11 @@ def split(via: str) -> list[str]:
     if not words or not words[0]:
         raise NoCommand(f"{via!r} is empty, expected a command such as 'ssh node7' or 'docker exec -i job'")
     return words
+
+
+def _one_word(path: str) -> str:
+    """Keep a path with blanks one word for the shell that reads it; one that is quoted already says so itself."""
+    return path if re.search(r"""['"\\]""", path) else re.sub(r"([\s()&;|<>*?])", r"\\\1", path)
 
 
 def _shells(words: Sequence[str]) -> int:

@@ -104,6 +104,22 @@ def test_words_survive_each_shell_on_the_way(folder: Path) -> None:
     assert Got("fresh-process") == outcome(f"{ssh} {ssh} env")
 
 
+def test_a_path_with_blanks_stays_one_word(folder: Path) -> None:
+    """Through no shell, one, and two; one that is quoted for the shell already is left as it is."""
+    ssh = ways.script(folder / "bin", ways.LIKE_SSH, "ssh")
+    python = folder / "my env (new)" / "python"
+    python.parent.mkdir()
+    ways.script(python.parent, f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', "python")
+    for via in ("env", str(ssh), f"{ssh} {ssh}"):
+        assert Got("fresh-process") == outcome(via, python=str(python)), via
+    assert Got("fresh-process") == outcome(str(ssh), python=shlex.quote(str(python)))
+
+
+def test_a_path_from_the_home_there_is_left_to_the_shell() -> None:
+    """What stands for the far side's home keeps its meaning."""
+    assert "~/env/bin/python3" == FarPatient(python="~/env/bin/python3", via="ssh node7").argv()[2]
+
+
 def test_the_first_word_is_one_word() -> None:
     """It holds nothing that a shell splits, expands or ends at, outside its quotes."""
     assert 1 == len(shlex.split(FIRST))
