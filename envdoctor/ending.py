@@ -12,6 +12,7 @@ MOST_ANSWERED = 16 << 20  # bytes; a machine with eight GPUs answers 100 KB
 
 # What interpreters that know neither f-strings nor all arguments of open() say of the first word they are given.
 _REFUSED_BY_OLD = re.compile(r"SyntaxError: invalid syntax|file\(\) takes at most 3 arguments")
+_REFUSED_BY_2 = "-X is reserved for"
 TOO_OLD = "that is Python 2, or 3.5 or older; 3.8 or newer is needed"
 
 
@@ -52,10 +53,13 @@ class Ending:
     def _died(self, culprit: str) -> Outcome:
         how, name = self._how()
         if not self.begun and (self.far or not name):
-            words = TOO_OLD if self.far and _REFUSED_BY_OLD.search(self.said) else self._words()
+            words = TOO_OLD if self._is_too_old() else self._words()
             return Failed(f"{self.name} did not begin: {how}: {words}", self.said)
         where = f"the supervising process, during {culprit}" if self.begun else "its start"
         return Crashed(f"{how} in {where}", name, self.code or 0, self.said)
+
+    def _is_too_old(self) -> bool:
+        return bool(_REFUSED_BY_OLD.search(self.said)) if self.far else _REFUSED_BY_2 in self.said
 
     def _link_ended(self, culprit: str, *, asked: bool) -> Outcome:
         how, name = self._how()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from envdoctor.ending import TOO_OLD, Ending
 from envdoctor.gathered import covered
 from envdoctor.outcome import Crashed, Failed, Got, TimedOut
 from envdoctor.probe import Roots
@@ -80,10 +81,18 @@ def test_a_python_that_is_too_old_says_so() -> None:
 
 
 def test_python_2_is_a_failure_of_every_probe() -> None:
-    """Python 2 knows none of our options; its own words are the reason."""
-    (outcome,) = outcomes(python=interpreter("2.7"))
+    """Python 2 knows none of our options: what it says of them would not tell a person why."""
+    python = interpreter("2.7")
+    (outcome,) = outcomes(python=python)
     assert isinstance(outcome, Failed)
-    assert "did not begin: exit code" in outcome.reason
+    assert f"{python} did not begin: exit code 2: {TOO_OLD}" == outcome.reason
+
+
+def test_the_refusal_of_an_option_is_read_without_a_python_2() -> None:
+    """Its last line is advice on usage; a line before it tells that it is Python 2."""
+    said = "-X is reserved for implementation-specific arguments\nusage: python [option] ...\nTry `python -h'"
+    ended = Ending("/usr/bin/python", 20.0, begun=False, code=2, said=said)
+    assert f"/usr/bin/python did not begin: exit code 2: {TOO_OLD}" == ended.outcome("host").reason
 
 
 @pytest.mark.parametrize(
