@@ -227,7 +227,8 @@ def test_prolog_drains_a_node_only_for_what_was_found(code: int, expected: int, 
     """A finding fails the prolog; what could not be told, or a fault of envdoctor itself, does not."""
     fake(tmp_path, "envdoctor", f'echo "$@" > {tmp_path}/asked; exit {code}')
     done = subprocess.run(
-        ["bash", EXAMPLES / "slurm" / "prolog.sh"], env=environment(ENVDOCTOR=str(tmp_path / "envdoctor")),
+        ["bash", EXAMPLES / "slurm" / "prolog.sh"],
+        env=environment(ENVDOCTOR=str(tmp_path / "envdoctor"), ENVDOCTOR_REPORT=str(tmp_path / "log" / "report.json")),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (expected, expected == 1) == (done.returncode, "this node is not fit" in done.stdout)
@@ -235,8 +236,8 @@ def test_prolog_drains_a_node_only_for_what_was_found(code: int, expected: int, 
 
 
 def test_prolog_passes_on_this_machine_with_the_real_command(tmp_path: Path) -> None:
-    """The real command answers the prolog's question within a machine's means, and writes the report."""
-    report = tmp_path / "report.json"
+    """The real command answers the prolog's question within a machine's means, and writes the report anywhere."""
+    report = tmp_path / "made by it" / "report.json"
     fake(tmp_path, "envdoctor", f'exec {sys.executable} -m envdoctor "$@"')
     environ = environment(ENVDOCTOR=str(tmp_path / "envdoctor"), ENVDOCTOR_REPORT=str(report))
     done = subprocess.run(

@@ -10,6 +10,7 @@
 set -u
 ENVDOCTOR=${ENVDOCTOR:-/opt/envdoctor/bin/envdoctor}
 REPORT=${ENVDOCTOR_REPORT:-/var/log/slurm/envdoctor.json}
+mkdir -p "$(dirname "$REPORT")" # without it nothing would be asked, and every node let through
 
 "$ENVDOCTOR" check --level quick --timeout 20 --only driver --only GPUs --only fabric \
     --fail-on error --also "json:$REPORT"
