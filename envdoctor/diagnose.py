@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from envdoctor import testimony
 from envdoctor.facts import Fact, key_of
+from envdoctor.facts.job import ANOTHER_ASKED_FOR, Job
 from envdoctor.facts.packages import Packages
 from envdoctor.facts.run import ProbeEnd, ProbeRun
 from envdoctor.facts.text import NOT_CARRIED, ErrorText
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from envdoctor.snapshot import ProbeResult, Snapshot
 
 ASKS_SOMEBODY = (" --pid ", " --python ", " --via ")  # options that name whom to ask
+ANEW = " --pid PID  # the job, started anew"
 PYTHON = "python3"  # what is started behind a command unless another one is named
 
 BY_TABLE = "knowledge."  # how the evidence that rests on a shipped table begins
@@ -217,14 +219,16 @@ def _proof(verify: str, elsewhere: str) -> str:
 
 
 def _elsewhere(snapshot: Snapshot) -> str:
-    """Give the options that have another interpreter asked again, where it was not our own that was asked."""
+    """Give the options that have the same one asked again; of a job, whose old self keeps its variables, the next."""
     import shlex
 
-    target = snapshot.target
+    target, job = snapshot.target, snapshot.get(Job)
+    running = "" if job is None else ANEW
     if target.via:
         named = "" if target.python in {"", PYTHON} else f" --python {shlex.quote(target.python)}"
-        return f" --via {shlex.quote(target.via)}{named}"
-    return "" if target.key == "this" or not target.python else f" --python {shlex.quote(target.python)}"
+        return f" --via {shlex.quote(target.via)}{named}{running}"
+    ours = target.key == "this" or not target.python or (job is not None and job.another_python != ANOTHER_ASKED_FOR)
+    return running if ours else f" --python {shlex.quote(target.python)}{running}"
 
 
 def with_causes(findings: tuple[Finding, ...], rules: Iterable[Rule]) -> tuple[Finding, ...]:

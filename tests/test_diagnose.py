@@ -10,6 +10,7 @@ import pytest
 from envdoctor.diagnose import Selection, examine
 from envdoctor.facts.gpu import PciBus
 from envdoctor.facts.host import Host, Resources
+from envdoctor.facts.job import ANOTHER_ASKED_FOR, Job
 from envdoctor.facts.torch import TorchCuda
 from envdoctor.finding import Check, Confidence, Evidence, Finding, Fix, Ignored, Report, Severity, Status, Verdict, see
 from envdoctor.outcome import Absent, Crashed, Failed, Got, TimedOut
@@ -191,6 +192,11 @@ def host_has_a_fix(host: Host) -> Iterator[Finding]:
     yield Finding("x", fixes=(Fix("y"),))
 
 
+def no_python_of(pid: int, why: str) -> Job:
+    """Give a job whose own Python was not the one that was asked."""
+    return Job(pid=pid, same_python=False, unknown={"same_python": why})
+
+
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
@@ -206,6 +212,24 @@ def test_proof_asks_the_interpreter_that_was_asked(target: Target, expected: str
     """The command that proves a fix names the interpreter where another one than the doctor's own was examined."""
     (finding,) = examine(replace(of(Host()), target=target), (host_has_a_fix,)).findings
     assert f"envdoctor check --only host-has-a-fix{expected}" == finding.fixes[0].verify
+
+
+@pytest.mark.parametrize(
+    ("target", "job", "expected"),
+    [
+        (Target("process 7", "interpreter", "/srv/python"), Job(pid=7, same_python=True), ""),
+        (Target("process 7", "interpreter", "/ours"), no_python_of(7, "it runs in a container"), ""),
+        (Target("process 7", "interpreter", "/srv/x"), no_python_of(7, ANOTHER_ASKED_FOR), " --python /srv/x"),
+        (Target("ssh a process 7", "command", "/x", "ssh a"), no_python_of(7, "not looked for"),
+         " --via 'ssh a' --python /x"),
+    ],
+    ids=("its own", "not reached", "named", "behind a command"),
+)  # fmt: skip
+def test_proof_asks_the_job_that_was_started_anew(target: Target, job: Job, expected: str) -> None:
+    """This shell's variables and limits are not the job's, and the old job keeps what it was started with."""
+    (finding,) = examine(replace(of(Host(), job), target=target), (host_has_a_fix,)).findings
+    said = f"envdoctor check --only host-has-a-fix{expected} --pid PID  # the job, started anew"
+    assert said == finding.fixes[0].verify
 
 
 @rule(severity=Severity.INFO, group="system")

@@ -7,6 +7,9 @@ from typing import Optional, Tuple
 from envdoctor.facts import Fact, read_from
 from envdoctor.facts.dataclass import dataclass
 
+# Why ``same_python`` may not be known although nothing is in the way.
+ANOTHER_ASKED_FOR = "another Python was asked for"
+
 
 @dataclass(frozen=True)
 class Job(Fact):
@@ -27,3 +30,8 @@ class Job(Fact):
     resident_mib: Optional[int] = read_from("/proc/PID/status VmRSS")
     other_mount_namespace: Optional[bool] = read_from("/proc/PID/ns/mnt")  # it sees other files than this process
     ended: Optional[bool] = read_from("/proc/PID")
+
+    @property
+    def another_python(self) -> str:
+        """Say why torch and packages are not those of this job; empty where they are, or where nobody can tell."""
+        return "" if self.same_python is not False else self.unknown.get("same_python", ANOTHER_ASKED_FOR)

@@ -49,11 +49,13 @@ def job(context: Context) -> Job:
 
 def _read_python(notes: Notes, context: Context) -> None:
     """Say whether the doctor has started the job's own Python for the other probes; it knows, for it chose."""
+    from envdoctor.facts.job import ANOTHER_ASKED_FOR
+
     same, reason = context.options.get("job_python"), context.options.get("job_python_why")
     if isinstance(same, bool):
         notes.put("same_python", same)
     if same is not True:
-        notes.miss("same_python", str(reason or "another Python was asked for"))
+        notes.miss("same_python", str(reason or ANOTHER_ASKED_FOR))
 
 
 class Reader:
