@@ -53,7 +53,7 @@ def look(pid: int, proc: Path = Path("/proc")) -> Running:
     except OSError as error:
         return Running(pid, why=f"its executable cannot be read ({error.strerror}); it belongs to user id {owner}")
     if elsewhere:
-        return Running(pid, why="it runs in a container: start envdoctor inside, or with nsenter")
+        return Running(pid, why="it runs in a container or with its own /tmp: start envdoctor inside, or with nsenter")
     if not _PYTHON.match(Path(executable).name):
         return Running(pid, why=f"its executable is {executable}, which is no Python")
     return _of_python(Running(pid, executable), folder, ours=owner == os.geteuid(), owner=owner)

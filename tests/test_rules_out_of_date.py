@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from envdoctor.diagnose import examine
 from envdoctor.facts import Fact
 from envdoctor.facts.driver import NvidiaSmi
 from envdoctor.facts.host import Host
+from envdoctor.facts.job import ANOTHER_ASKED_FOR, Job
 from envdoctor.facts.libraries import MappedLibraries
 from envdoctor.facts.torch import TorchBuild
 from envdoctor.finding import Severity, Status
@@ -101,3 +103,32 @@ def test_ctrl_c_after_the_last_answer_lacks_nothing() -> None:
     answered = replace(snapshot.of(Host(system="Linux")), interrupted=True)
     report = examine(answered, (snapshot_partial,))
     assert ((), Status.PASSED) == (report.findings, report.checks[0].status)
+
+
+NOT_ITS_OWN = Job(
+    pid=7, executable="/opt/conda/bin/python3.11", same_python=False, other_mount_namespace=True, ended=False,
+    unknown={"same_python": "it runs in a container"},
+)  # fmt: skip
+
+
+def test_torch_of_another_python_is_no_clean_bill_for_a_job() -> None:
+    """A job whose Python could not be started is not healthy because the doctor's own torch is."""
+    found = check(snapshot_partial, NOT_ITS_OWN).finding
+    assert ("snapshot-partial@job", Severity.WARNING) == (found.key, found.severity)
+    assert "Torch and packages are not those of process 7: it runs in a container" == found.title
+    assert "envdoctor check --via 'sudo -n nsenter --target 7 --all'" == found.fixes[0].commands[0].shell
+    outside = check(snapshot_partial, replace(NOT_ITS_OWN, other_mount_namespace=False)).finding
+    assert ["envdoctor check --pid 7 --python /path/of/its/python"] == [
+        command.shell for fix in outside.fixes for command in fix.commands
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"same_python": True, "unknown": {}}, {"unknown": {"same_python": ANOTHER_ASKED_FOR}}, {"same_python": None},
+     {"ended": True}],
+    ids=("its own", "named on purpose", "behind a command", "ended"),
+)  # fmt: skip
+def test_python_of_a_job_that_was_asked_or_chosen_is_no_finding(changes: dict[str, Any]) -> None:
+    """What was started, what --python names, what nobody looked for, and what is over."""
+    assert Status.PASSED is check(snapshot_partial, replace(NOT_ITS_OWN, **changes)).status

@@ -101,7 +101,7 @@ def of_process(given: Mapping[str, Any]) -> dict[str, Any]:
         )
     same = found.python is not None and named in {None, found.python}
     asked = {"python": named or found.python, "environ": found.environ, "cwd": found.cwd}
-    options = {"pid": pid, "job_python": same, "job_python_why": found.why}
+    options = {"pid": pid, "job_python": same, "job_python_why": "" if named else found.why}
     return {"key": f"process {pid}", "options": options, **{k: v for k, v in asked.items() if v is not None}}
 
 

@@ -6,10 +6,12 @@ import re
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePath
 
+from envdoctor.facts.job import ANOTHER_ASKED_FOR, Job
 from envdoctor.facts.run import INTERRUPTED, ProbeEnd, ProbeRun
-from envdoctor.finding import Command, Evidence, Finding, Fix, Safety, Severity, headline
+from envdoctor.finding import Command, Evidence, Finding, Fix, Safety, Severity, headline, see
 from envdoctor.rule import rule
 
 ANSWERED = frozenset({"got", "absent"})
@@ -27,13 +29,13 @@ _NO_TIME = re.compile(r"^(not started|interrupted)|did not begin within")
 
 
 @rule(severity=Severity.WARNING, group="doctor")
-def snapshot_partial(run: ProbeRun) -> Iterator[Finding]:
+def snapshot_partial(run: ProbeRun, job: Job | None) -> Iterator[Finding]:
     """The facts are not complete: somebody was not reached, the run was cut short, or a file holds less than it should.
 
     ## What it means
     The patient was not reached, its Python did not start, the link to it ended, or the run was interrupted or out of
-    time. Or a saved file does not hold what its probes answered, or holds facts that only another version of envdoctor
-    knows.
+    time. Or the Python of a running job could not be asked, and torch and packages are those of another one. Or a saved
+    file does not hold what its probes answered, or holds facts that only another version of envdoctor knows.
 
     ## Why it matters
     Rules that need what is missing say unknown. Half of the facts are no clean bill of health, and two machines must
@@ -42,12 +44,14 @@ def snapshot_partial(run: ProbeRun) -> Iterator[Finding]:
     ## How it is detected
     Three or more questions that ended without an answer, for the same reason: the words are those of the program that
     was to lead there. The run's own mark with the questions that it left open, and the keys of the file against the
-    outcomes of its probes and the facts that this version knows. Facts of another version alone are info.
+    outcomes of its probes and the facts that this version knows. Facts of another version alone are info. Of a job
+    (--pid): its executable, its owner and its mount namespace; a Python that --python names is taken as it is.
 
     ## What to do
     Run the command by hand that leads there. It gets no terminal and no password from envdoctor: what asks for one
     must be given a key or an agent. "python3" is what is started there unless --python names another one. Of a file
-    that is not complete, take the snapshot again, or read it with the version that wrote it.
+    that is not complete, take the snapshot again, or read it with the version that wrote it. Of a job, start envdoctor
+    as its user and in its container, or name its Python.
 
     ## Sources
     https://man.openbsd.org/ssh_config#BatchMode
@@ -61,6 +65,8 @@ def snapshot_partial(run: ProbeRun) -> Iterator[Finding]:
     for reason, ends_alike in cut_short(run).items():
         if not (run.interrupted and reason.startswith(INTERRUPTED)):
             yield _unanswered(run, reason, ends_alike)
+    if job is not None and not job.ended and job.another_python not in {"", ANOTHER_ASKED_FOR}:
+        yield _of_another_python(run, job)
     for field, names in (("lost", run.lost), ("left_out", run.left_out)):
         if names:
             yield _incomplete(run, field, names)
@@ -80,6 +86,24 @@ def _unanswered(run: ProbeRun, reason: str, ends: list[ProbeEnd]) -> Finding:
         ),
         fixes=_ways_out(reason, run) or (_again(),),
         subject="" if nobody else ends[0].name,
+    )
+
+
+def _of_another_python(run: ProbeRun, job: Job) -> Finding:
+    inside = f"sudo -n nsenter --target {job.pid} --all"
+    named = f"envdoctor check --pid {job.pid} --python /path/of/its/python"
+    looks = [replace(_look("Name the Python that it runs", named), verify=f"{named} --only snapshot-partial")]
+    if job.other_mount_namespace:
+        there = f"envdoctor check --via {shlex.quote(inside)}"
+        looks.insert(0, replace(_look("Examine the python3 that it sees", there), verify=there))
+    return Finding(
+        f"Torch and packages are not those of process {job.pid}: {headline(job.another_python)}",
+        evidence=(
+            see(job, "executable", "the job runs"),
+            Evidence("probe_run.python", run.python, "this run", "fresh-process", "asked was"),
+        ),
+        fixes=tuple(looks),
+        subject="job",
     )
 
 
