@@ -206,7 +206,17 @@ def test_the_images_checks_are_understood() -> None:
     """The HEALTHCHECK, and the entry point with the command that follows it, have only options that there are."""
     health, entry, command = lists_in("docker/Dockerfile")
     understood(shlex.split(health[2].partition(";")[0])[1:])
-    understood([*entry[1:], *command])
+    assert ["/opt/nvidia/nvidia_entrypoint.sh", "envdoctor"] == entry[:2]
+    understood([*entry[2:], *command])
+
+
+def test_the_image_is_built_as_its_first_lines_say() -> None:
+    """The folder that is handed to docker build holds what is copied, and the file is where it is named."""
+    text = (EXAMPLES / "docker" / "Dockerfile").read_text("utf-8")
+    (file, context) = re.findall(r"docker build .*-f (\S+) (\S+)", text)[0]
+    (copied,) = re.findall(r"^COPY (.*) ", text, re.MULTILINE)
+    assert (EXAMPLES.parent / file).samefile(EXAMPLES / "docker" / "Dockerfile")
+    assert [] == [each for each in copied.split() if not (EXAMPLES.parent / context / each).is_file()]
 
 
 def test_the_workflows_check_is_understood() -> None:
