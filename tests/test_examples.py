@@ -263,18 +263,18 @@ def test_prolog_passes_on_this_machine_with_the_real_command(tmp_path: Path) -> 
 
 def test_batch_script_starts_one_check_on_each_node(tmp_path: Path) -> None:
     """With Slurm's own commands played, the script asks srun for envdoctor, and envdoctor for torchrun."""
-    fake(tmp_path, "scontrol", "printf 'node1\\nnode2\\n'")
+    fake(tmp_path, "scontrol", "echo node1; sleep 0.2; echo node2")  # a reader that has gone would end it
     fake(tmp_path, "srun", 'printf "%s\\n" "$@"')
     environ = environment(
         PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}", SLURM_JOB_NODELIST="node[1-2]", SLURM_JOB_NUM_NODES="2",
-        SLURM_JOB_ID="7",
+        SLURM_JOB_ID="7", SLURM_CPUS_PER_TASK="64",
     )  # fmt: skip
     done = subprocess.run(
         ["bash", EXAMPLES / "slurm" / "train.sbatch"], env=environ, capture_output=True, text=True, check=True
     )
     words = done.stdout.splitlines()
-    understood(words[2:])
-    assert ["--kill-on-bad-exit=1", "envdoctor", "run"] == words[:3]
+    understood(words[3:])
+    assert ["--cpus-per-task=64", "--kill-on-bad-exit=1", "envdoctor", "run"] == words[:4]
     assert ["torchrun", "--nnodes", "2"] == words[words.index("--") + 1 :][:3]
     assert "node1:29400" in words
 
