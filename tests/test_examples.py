@@ -220,10 +220,11 @@ def test_the_image_is_built_as_its_first_lines_say() -> None:
 
 
 def test_the_workflows_check_is_understood() -> None:
-    """The step of the workflow has only options and formats that there are."""
+    """The step has only options and formats that there are; the format writes the step's summary, and nobody else."""
     text = (EXAMPLES / "github" / "envdoctor.yml").read_text("utf-8")
     (folded,) = re.findall(r"run: >-\n((?: {10}.*\n)+)", text)
     understood(shlex.split(folded)[1:])
+    assert (True, False) == ("--format github" in folded, "GITHUB_STEP_SUMMARY" in text)
 
 
 def fake(folder: Path, name: str, text: str) -> None:
