@@ -166,8 +166,8 @@ def test_ten_times_as_many_take_ten_times_as_long(tmp_path: Path) -> None:
 
     (few_contents, few_runs), (many_contents, many_runs) = work(3), work(30)
     assert few_contents == many_contents
-    # What reads memory, disk or /dev/shm in use is asked of each.
-    each = ("shm-too-small", "gpu-in-use", "gpu-memory-low", "compile-toolchain-missing")
+    # What reads memory, disk or /dev/shm in use, or how busy a card is, is asked of each.
+    each = ("shm-too-small", "gpu-in-use", "gpu-memory-low", "gpu-throttled-power", "compile-toolchain-missing")
     assert dict.fromkeys(each, 27) == many_runs - few_runs
 
 
