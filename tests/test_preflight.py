@@ -408,3 +408,14 @@ def test_the_public_call_explains_its_arguments() -> None:
     names = [each for each in envdoctor.preflight.__annotations__ if each != "return"]
     assert ["require", "level", "budget_seconds", "fail_on", "ignore", "cache", "sync_timeout_seconds"] == names
     assert [] == [each for each in names if f"        {each}: " not in (envdoctor.preflight.__doc__ or "")]
+
+
+def test_one_interpreter_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter that loads while the caller's rules are imported is the one that is asked."""
+    from envdoctor.runner import starting
+
+    begun: list[Any] = []
+    start = starting._popen
+    monkeypatch.setattr(starting, "_popen", lambda *given: begun.append(given) or start(*given))
+    assert preflight(fail_on="error", level="quick").verdict in Verdict
+    assert 1 == len(begun)

@@ -90,7 +90,8 @@ class Ready:
     """
 
     def __init__(self, patient: Patient) -> None:
-        self.began, self.token, self._patient = time.monotonic(), os.urandom(12).hex(), patient
+        self.began, self.token = time.monotonic(), os.urandom(12).hex()
+        self._patient = replace(patient, options={})  # what is asked for is told only later
         self._started: tuple[subprocess.Popen[bytes], int, int] | None = start(patient, self.token)
 
     def took(self, patient: Patient) -> tuple[subprocess.Popen[bytes], int, int] | None:
