@@ -21,7 +21,7 @@ from envdoctor.finding import Status, Verdict
 from envdoctor.gate import fingerprint, kept
 from envdoctor.gate.cleared import Cleared
 from envdoctor.gate.fingerprint import size_and_time
-from envdoctor.gate.kept import AS_ROOT, MOST_KEPT, Shelf, shelf
+from envdoctor.gate.kept import AS_ROOT, MOST_KEPT, Shelf, _problem, shelf
 from envdoctor.gate.memory import Memory
 from envdoctor.gate.recalled import Recalled, as_kept, recalled, worth_keeping
 from envdoctor.outcome import TimedOut
@@ -287,6 +287,18 @@ DAMAGE = {
     "a list": b"[]\n{}",
     "deep": b"[" * 100_000 + b"\n{}",
 }
+
+
+def test_a_verdict_cut_off_anywhere_is_not_taken(tmp_path: Path) -> None:
+    """Also where what is left ends in a brace, as a whole one does."""
+    preflight(tmp_path)
+    (file,) = tmp_path.glob("*.json")
+    whole = file.read_bytes()
+    ends = [at + 1 for at, byte in enumerate(whole[:-1]) if byte == ord("}")]
+    assert len(ends) > 100
+    for end in (*ends[:: len(ends) // 50], ends[-1]):
+        assert "" != _problem(whole[:end], file.stem)
+    assert "" == _problem(whole, file.stem)
 
 
 @pytest.mark.parametrize("name", DAMAGE)

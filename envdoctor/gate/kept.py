@@ -60,6 +60,7 @@ class Shelf:
     def keep(self, key: str, verdict: dict[str, Any], facts: str, files: Sequence[File]) -> None:
         """Keep a verdict under this key. When that fails, the reason is told in ``notes``."""
         head = {"schema": SCHEMA, "key": key, "kept": time.time(), "files": files, "report": verdict}
+        head["length"] = len(facts)  # a file that was cut off may end in a brace too
         part = os.path.join(self.folder, f".{secrets.token_hex(8)}.part")
         try:
             os.makedirs(self.folder, mode=0o700, exist_ok=True)
@@ -115,9 +116,10 @@ def _problem(data: bytes, key: str) -> str:
         told = json.loads(head)
         whole = told["schema"] == SCHEMA and told["key"] == key and isinstance(told["report"], dict)
         whole = whole and float(told["kept"]) > 0 and all(len(each) == 3 for each in told["files"])
+        whole = whole and bool(newline) and len(facts) == told["length"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return "it cannot be read"
-    return "" if whole and newline and facts.rstrip().endswith("}") else "it is not whole"
+    return "" if whole else "it is not whole"
 
 
 def _holds(told: dict[str, Any]) -> bool:
