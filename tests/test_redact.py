@@ -52,6 +52,9 @@ def test_hostile_text_takes_linear_time() -> None:
     ("text", "expected"),
     [
         ("HF_TOKEN=abcdefgh", "HF_TOKEN=secret-1"),
+        ("SLURM_JWT=abcdefgh", "SLURM_JWT=secret-1"),
+        ("  SECRET_KEY: 'abcdefgh'", "  SECRET_KEY: 'secret-1'"),
+        ("MAX_TOKENS=a-lot MONKEY=banana", "MAX_TOKENS=a-lot MONKEY=banana"),
         ("export AWS_SECRET_ACCESS_KEY='abc/def+12'", "export AWS_SECRET_ACCESS_KEY='secret-1'"),
         ('{"api_key": "abcdef12"}', '{"api_key": "secret-1"}'),
         ("train.py --hub-token abcdef --lr 3", "train.py --hub-token secret-1 --lr 3"),
@@ -67,7 +70,7 @@ def test_secrets_in_a_log_are_labelled(text: str, expected: str) -> None:
     assert expected == secrets.in_text(text, Labels())
 
 
-@pytest.mark.parametrize("word", ["eyJ-", "--token ", "--a-", "secret: ", "Bearer ", 'token"'])
+@pytest.mark.parametrize("word", ["eyJ-", "A_", "KEY_", "--token ", "--a-", "secret: ", "Bearer ", 'token"'])
 def test_hostile_words_take_linear_time(word: str) -> None:
     """A text made to make a pattern slow is done soon."""
     assert secrets.in_text(word * 10_000, Labels())
