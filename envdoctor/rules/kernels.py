@@ -15,6 +15,7 @@ CAUSES = (
 NOT_WRITTEN = "not implemented"  # for this type of number on this device: old releases of torch, on a CPU
 SIMPLE = frozenset({"", "fp32", "fp16", "bf16"})  # what every training uses; fp64, fp8 and int8 few
 SHOWN = 6
+DTYPES = {"fp64": "float64", "fp16": "float16", "bf16": "bfloat16"}
 
 
 @rule(severity=Severity.ERROR, group="torch", explained_by=CAUSES)
@@ -60,7 +61,7 @@ def _finding(kernels: KernelAnswers, state: str, broken: list[KernelCheck]) -> F
     return Finding(
         f"A small kernel {said} on {where}: {_named(broken[0])}{more}",
         evidence=tuple(_told(kernels, each) for each in broken[:SHOWN]),
-        fixes=_ways(kernels, state),
+        fixes=_ways(kernels, state, broken[0].precision),
         subject=state,
         severity=Severity.ERROR if simple else Severity.WARNING,
     )
@@ -75,13 +76,10 @@ def _told(kernels: KernelAnswers, check: KernelCheck) -> Evidence:
     return see(kernels, "checks", _named(check), f"{check.reason}{error}")
 
 
-def _ways(kernels: KernelAnswers, state: str) -> tuple[Fix, ...]:
+def _ways(kernels: KernelAnswers, state: str, precision: str) -> tuple[Fix, ...]:
     again = "envdoctor check --level deep --only kernel-check-failed"
     if state == "wrong" and kernels.kind == "cuda":
-        title, command = (
-            "Ask the next GPU the same: if it is right there, drain this one",
-            f"CUDA_VISIBLE_DEVICES=1 {again}",
-        )
+        title, command = "Compare the GPUs by the error of one product: drain one that stands out", _on_each(precision)
     else:
         title, command = "See whether it fails in a plain product too, with the whole traceback", _product(kernels)
     return (Fix(title, (Command(None, command),), Safety.SAFE, "nothing: it only computes", verify=again),)
@@ -91,6 +89,13 @@ def _product(kernels: KernelAnswers) -> str:
     device = "cuda" if kernels.kind == "cuda" else "cpu"
     code = f'a = torch.randn(512, 512, device="{device}"); print((a @ a).double().norm())'
     return f"CUDA_LAUNCH_BLOCKING=1 python -c 'import torch; {code}'"
+
+
+def _on_each(precision: str) -> str:
+    error = "error = lambda a: float(((a @ a).double() - a.double() @ a.double()).abs().max())"
+    each = f'torch.randn(512, 512, device=f"cuda:{{n}}", dtype=torch.{DTYPES.get(precision, "float32")})'
+    code = f"import torch; {error}; print([error({each}) for n in range(torch.cuda.device_count())])"
+    return f"python -c '{code}'"
 
 
 RULES: tuple[Rule, ...] = (kernel_check_failed,)
